@@ -1,0 +1,201 @@
+#ifndef SKEIN_ENGINE_ENGINE_H
+#define SKEIN_ENGINE_ENGINE_H
+
+/* Models, text, shards and sampling: everything that happens to a prompt inside one node. Knows no
+ * network and no event loop. Nothing outside this folder may assume host pointers to weights or KV. */
+#include "proto/base/base.h"
+
+/* ---------------------------------------------------------------- detection */
+
+enum engine_kind { ENGINE_NATIVE, ENGINE_OPENBLAS, ENGINE_COUNT };
+
+struct engine_report {
+    enum engine_kind kind;
+    const char *name; /* "native", "openblas" */
+    bool available;
+    char detail[256]; /* what it uses, or why it is not available */
+};
+
+struct engine_box {
+    char cpu[96];          /* model name */
+    char isa[96];          /* what the kernels will use, e.g. "avx512 vnni bf16" */
+    uint32_t n_cores;      /* usable by this process: affinity and cgroup quota counted */
+    uint64_t memory_bytes; /* of the box or its cgroup, whichever is less */
+    uint64_t memory_available_bytes;
+};
+
+void engine_box(struct engine_box *out);
+/* Fills ENGINE_COUNT reports, in the order of automatic choice. */
+void engine_detect(struct engine_report out[static ENGINE_COUNT]);
+/* forced: a name, or NULL / "" / "auto" for the first available. A forced engine never falls back.
+ * Errors: NOT_FOUND for an unknown name (the sentence lists the names), UNSUPPORTED with the reason. */
+enum status engine_choose(const char *forced, enum engine_kind *out, struct fault *fault) MUST_USE;
+const char *engine_name(enum engine_kind kind);
+
+/* Measured now, with n_threads, in about 0.2 s: not for the loop thread. */
+struct engine_speed {
+    double read_bytes_per_second; /* of weights-like memory */
+    double flops_per_second;      /* of prefill-like matrix products, 2 per multiply-add */
+};
+enum status engine_measure(enum engine_kind kind, uint32_t n_threads,
+                           struct engine_speed *out) MUST_USE;
+
+/* ---------------------------------------------------------------- models */
+
+struct model; /* an open model file: metadata, tensors, vocabulary, template. Immutable; shareable
+               * between threads. */
+
+struct model_info {
+    const char *name; /* general.name, or the file's name; borrowed from the model */
+    const char *architecture;
+    const char *types; /* tensor types by bytes, e.g. "Q4_K 78 %, Q6_K 22 %" */
+    uint32_t n_layers, n_embd, n_vocab, n_ctx_train;
+    uint32_t n_heads, n_kv_heads, n_ff;
+    uint64_t n_parameters;
+    uint64_t file_bytes;
+    bool has_tensors; /* false: vocabulary only */
+    bool tied;        /* the output head is the embedding */
+    /* [n_layers], owned by the model: */
+    const uint64_t *layer_bytes;        /* weights */
+    const uint64_t *layer_active_bytes; /* read per decoded token */
+    const uint64_t *layer_kv_bytes;     /* KV per token, f32 as the KV cache stores it */
+    const double *layer_flops;          /* per row */
+    uint64_t embed_bytes, head_bytes, head_active_bytes; /* as struct plan_model has them */
+    double head_flops;
+};
+
+/* Maps the file and checks every length, offset and shape in it. Errors: NOT_FOUND, PERMISSION, IO,
+ * FORMAT, TRUNCATED, LIMIT, UNSUPPORTED (a file version). An architecture or a tensor type that
+ * cannot be run is not an error here: see model_runnable. Blocking: not for the loop thread. */
+enum status model_open(const char *path, struct model **out, struct fault *fault) MUST_USE;
+/* The same from memory that outlives the model. */
+enum status model_open_memory(const void *data, size_t size_bytes, const char *name,
+                              struct model **out, struct fault *fault) MUST_USE;
+void model_free(struct model **model);
+const struct model_info *model_info(const struct model *model);
+/* OK, or UNSUPPORTED naming the architecture, tensor type, tokenizer or missing tensor, FORMAT for
+ * shapes that contradict the metadata. Done before any work starts. */
+enum status model_runnable(const struct model *model, enum engine_kind kind,
+                           struct fault *fault) MUST_USE;
+
+/* ---------------------------------------------------------------- text */
+
+struct token_list { /* zero-initialise; token_list_free */
+    uint32_t *ids;
+    size_t n;
+    size_t capacity;
+};
+enum status token_list_add(struct token_list *list, uint32_t id) MUST_USE;
+void token_list_free(struct token_list *list);
+
+enum token_flags {
+    TOKENS_ADD_SPECIAL = 1,  /* BOS / EOS as the vocabulary asks */
+    TOKENS_PARSE_SPECIAL = 2 /* "<|im_end|>" in the text becomes its token */
+};
+
+/* Appends to `out`. text is n_bytes of any bytes. Works for vocabulary-only files. Errors:
+ * UNSUPPORTED (tokenizer kind or pre-tokenizer named), NO_MEMORY, LIMIT. */
+enum status model_tokenize(const struct model *model, const char *text, size_t n_bytes,
+                           unsigned flags, struct token_list *out, struct fault *fault) MUST_USE;
+bool model_token_ends(const struct model *model, uint32_t id); /* EOS, EOT and their like */
+uint32_t model_token_count(const struct model *model);
+
+/* Streaming detokenizer: bytes come out as soon as they form whole UTF-8 characters. */
+struct detok;
+enum detok_flags { DETOK_SPECIAL = 1 /* control tokens are written out */ };
+enum status detok_new(const struct model *model, unsigned flags, struct detok **out) MUST_USE;
+enum status detok_push(struct detok *detok, uint32_t id, struct buffer *out) MUST_USE;
+/* What is left at the end; incomplete characters come out as U+FFFD, or raw with `raw`. */
+enum status detok_finish(struct detok *detok, bool raw, struct buffer *out) MUST_USE;
+void detok_free(struct detok **detok);
+
+struct chat_request {
+    const char *messages_json; /* array of {role, content, …}; NUL-terminated UTF-8 */
+    const char *tools_json;    /* array or NULL */
+    const char *kwargs_json;   /* object of further template variables, or NULL */
+    const char *template_text; /* NULL: the model's own */
+    bool no_generation_prompt;
+    int64_t now_unix_seconds; /* for strftime_now */
+};
+/* Renders the prompt text into `out`. model may be NULL when template_text is given. Errors: INVALID
+ * (messages of a wrong shape, raise_exception's own words), UNSUPPORTED (no template in the model, or
+ * a construct that the interpreter lacks, with its line), LIMIT (time, depth, output). */
+enum status chat_render(const struct model *model, const struct chat_request *request,
+                        struct buffer *out, struct fault *fault) MUST_USE;
+
+/* ---------------------------------------------------------------- shards */
+
+enum { SHARD_KV_BLOCK_TOKENS = 32, SHARD_MAX_ROWS = 512 };
+
+/* Which part of a model this node runs and with what. A struct, so that tensor slices can join. */
+struct shard_spec {
+    uint32_t layer_begin, layer_end;
+    bool embed; /* holds the token embedding */
+    bool head;  /* holds final norm and output head */
+    uint32_t n_slots;       /* sequences at once; a slot is a sequence's KV */
+    uint32_t n_ctx_tokens;  /* most tokens of one sequence */
+    uint32_t n_kv_blocks;   /* KV budget over all slots, in blocks of SHARD_KV_BLOCK_TOKENS */
+    uint32_t max_rows;      /* most rows of one pass, ≤ SHARD_MAX_ROWS */
+    uint32_t n_threads;     /* of the shard's own pool, calling thread included */
+    enum engine_kind engine;
+};
+
+struct shard_need {
+    uint64_t weight_bytes, kv_bytes, scratch_bytes;
+};
+
+struct shard; /* weights, KV and threads of one stage. One caller at a time, any thread. */
+
+void shard_need(const struct model *model, const struct shard_spec *spec, struct shard_need *out);
+/* Touches only the shard's own tensors. The model must outlive the shard. Blocking. Errors:
+ * NO_MEMORY, INVALID, UNSUPPORTED. */
+enum status shard_open(const struct model *model, const struct shard_spec *spec,
+                       struct shard **out, struct fault *fault) MUST_USE;
+void shard_free(struct shard **shard);
+
+/* One row of a pass: token position `pos` of the sequence in `slot`. Rows of a slot come in order
+ * of pos without gaps, starting where the slot's KV ends. */
+struct shard_row {
+    uint32_t slot;
+    uint32_t pos;
+};
+
+/* hidden is [n_rows, n_embd] float32 row-major throughout. */
+enum status shard_embed(struct shard *shard, const uint32_t *tokens, size_t n_rows,
+                        float *hidden) MUST_USE;
+/* Runs layers [layer_begin, layer_end) in place. A row's result depends on its own sequence only,
+ * bit for bit (native engine), whatever the other rows, the chunking and the number of threads.
+ * Errors: INVALID for rows out of order or range; NO_ROOM where the KV budget is used up; the KV is
+ * unchanged on failure. */
+enum status shard_forward(struct shard *shard, const struct shard_row *rows, size_t n_rows,
+                          float *hidden) MUST_USE;
+/* logits [n_rows, n_vocab]; hidden is used as scratch. */
+enum status shard_logits(struct shard *shard, float *hidden, size_t n_rows, float *logits) MUST_USE;
+/* Forgets positions ≥ from of the slot (0: all) and returns its blocks to the budget. */
+void shard_truncate(struct shard *shard, uint32_t slot, uint32_t from);
+
+/* ---------------------------------------------------------------- sampling */
+
+struct sample_params {
+    float temperature; /* 0: greedy */
+    uint32_t top_k;    /* 0: off */
+    float top_p;       /* 1: off */
+    float min_p;       /* 0: off */
+    float repeat_penalty;      /* 1: off */
+    uint32_t repeat_last_n;    /* tokens looked back on */
+    uint64_t seed;
+};
+void sample_defaults(struct sample_params *out); /* 0.8, 40, 0.95, 0.05, 1.0, 64, seed 0 */
+enum status sample_check(const struct sample_params *params, struct fault *fault) MUST_USE;
+
+/* Scratch for one vocabulary size; reused between calls, no allocation in sample_token. */
+struct sampler;
+enum status sampler_new(uint32_t n_vocab, struct sampler **out) MUST_USE;
+void sampler_free(struct sampler **sampler);
+/* The next token, a pure function of (logits, params, history, position): logits [n_vocab] is used as scratch; history is
+ * the whole sequence so far, position its length. Randomness is a counter-based generator keyed by
+ * (seed, position), so a sequence that is taken up elsewhere goes on with the very same tokens. */
+uint32_t sample_token(struct sampler *sampler, const struct sample_params *params, float *logits,
+                      const uint32_t *history, size_t n_history, uint64_t position);
+
+#endif
