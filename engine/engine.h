@@ -71,6 +71,8 @@ enum status model_open(const char *path, struct model **out, struct fault *fault
 /* The same from memory that outlives the model. */
 enum status model_open_memory(const void *data, size_t size_bytes, const char *name,
                               struct model **out, struct fault *fault) MUST_USE;
+/* skein-tiny, built into the program. */
+void model_demo(const void **data, size_t *size_bytes);
 void model_free(struct model **model);
 const struct model_info *model_info(const struct model *model);
 /* OK, or UNSUPPORTED naming the architecture, tensor type, tokenizer or missing tensor, FORMAT for

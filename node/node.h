@@ -12,7 +12,9 @@ struct node;
 
 struct node_options {
     char name[PROTO_MAX_NAME];
-    const char *state_folder;        /* identity, cluster key, caches */
+    const char *state_folder;     /* node.key, cluster.key, caches; locked while the node runs */
+    const char *cluster_key_path; /* NULL: state_folder/cluster.key */
+    const char *join;             /* join text of another node's cluster, stored as the key; or NULL */
     const char *const *model_folders; /* searched for *.gguf */
     size_t n_model_folders;
     const char *const *model_files; /* opened by path beside them */
@@ -71,6 +73,8 @@ size_t node_members(const struct node *node, struct member_view *out, size_t max
 size_t node_instances(const struct node *node, struct instance_view *out, size_t max);
 uint16_t node_mesh_port(const struct node *node);
 const uint8_t *node_id(const struct node *node);
+/* The join text of the cluster key (PROTO_JOIN_TEXT bytes), and whether the key was made just now. */
+void node_join_text(const struct node *node, char *out, bool *made);
 
 /* Models that somebody in the cluster has. */
 struct node_model {
@@ -78,6 +82,11 @@ struct node_model {
     bool here;
     uint32_t n_nodes; /* that have the file */
 };
+/* Makes a file known to this node (skein run FILE): opened, checked and hashed on the thread pool,
+ * then on_added once, with the name to ask for. */
+typedef void node_on_added(void *owner, const struct model_card *card, const struct fault *fault);
+enum status node_add_model(struct node *node, const char *path, node_on_added *on_added,
+                           void *owner) MUST_USE;
 size_t node_models(const struct node *node, struct node_model *out, size_t max);
 
 /* What would be done for a model; opens the file on the thread pool, then on_plan once. */
