@@ -12,7 +12,9 @@
 #include "partition/partition.h"
 #include "proto/proto.h"
 
-typedef uint32_t link_id; /* given by the shell, never reused; 0 is no link */
+typedef uint32_t link_id; /* never reused; 0 is no link. Inbound links are numbered by the shell, below
+                           * LINK_OUTBOUND; dials by control (ACTION_DIAL), with that bit set. */
+#define LINK_OUTBOUND 0x80000000u
 
 /* What control must know of a model to plan and schedule: a copy of model_info's numbers. */
 struct control_model {
@@ -34,6 +36,7 @@ struct sample_job {
     uint64_t position;  /* length of the sequence */
     uint32_t n_history; /* the last tokens of it, 0 where the penalty is off */
     uint32_t *history;  /* owned by the pass */
+    uint32_t token;     /* the outcome, filled by the shell */
 };
 struct control_pass {
     struct message *message; /* MESSAGE_PASS with rows; payload = hidden [n_rows, n_embd], room for it allocated by
@@ -225,6 +228,7 @@ struct control_options {
     uint32_t max_rows;     /* row budget of a pass */
     uint32_t max_queue;    /* requests waiting; past it BUSY */
     enum plan_objective objective;
+    uint64_t idle_close_us; /* an instance without work for so long is closed; 0: ten minutes */
 };
 
 struct control;
