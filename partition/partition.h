@@ -37,7 +37,7 @@ struct plan_model {
     uint64_t head_bytes;                /* output head, resident there too; 0 where tied */
     uint64_t head_active_bytes;         /* read per decoded token by the output head */
     double head_flops;
-    uint64_t scratch_bytes;             /* per node, beside weights and KV */
+    uint64_t scratch_bytes; /* per node, beside weights and KV */
 };
 
 struct plan_request {
@@ -69,10 +69,11 @@ struct plan {
     } left_out[PLAN_MAX_NODES];
 };
 
-/* The best plan over every ordered choice of at most PLAN_MAX_NODES nodes. Exact: no plan over these
- * nodes has a better objective (ties: fewer stages, then the nodes' order as given). Adding a node never makes the
- * objective worse. Errors: NO_ROOM when the model does not fit on all nodes together, with the numbers (needed, offered,
- * what to change) in the sentence; INVALID for inputs out of range; NOT_FOUND for no usable node. */
+/* The best plan over every ordered choice of at most PLAN_MAX_NODES nodes. Exact: no plan over
+ * these nodes has a better objective (ties: fewer stages, then the nodes' order as given). Adding a
+ * node never makes the objective worse. Errors: NO_ROOM when the model does not fit on all nodes
+ * together, with the numbers (needed, offered, what to change) in the sentence; INVALID for inputs
+ * out of range; NOT_FOUND for no usable node. */
 enum status plan_make(const struct plan_node *nodes, uint32_t n_nodes,
                       const struct plan_model *model, const struct plan_request *request,
                       struct plan *out, struct fault *fault) MUST_USE;
