@@ -14,14 +14,15 @@ struct node_options {
     char name[PROTO_MAX_NAME];
     const char *state_folder;     /* node.key, cluster.key, caches; locked while the node runs */
     const char *cluster_key_path; /* NULL: state_folder/cluster.key */
-    const char *join;             /* join text of another node's cluster, stored as the key; or NULL */
+    const char *join; /* join text of another node's cluster, stored as the key; or NULL */
     const char *const *model_folders; /* searched for *.gguf */
     size_t n_model_folders;
     const char *const *model_files; /* opened by path beside them */
     size_t n_model_files;
     uint16_t mesh_port; /* 0: any free one; */
-    bool mesh_port_fixed; /* the user asked for it: in use is an error; else any free one is taken */
-    const char *mesh_address; /* to listen on; NULL: all */
+    bool
+        mesh_port_fixed; /* the user asked for it: in use is an error; else any free one is taken */
+    const char *mesh_address;      /* to listen on; NULL: all */
     const char *const *interfaces; /* for discovery; also the only ones listened on, where given */
     size_t n_interfaces;
     bool no_discovery; /* alone: no mDNS, no listener */
@@ -56,12 +57,13 @@ struct request_result {
 
 struct request_events {
     void (*on_started)(void *owner, uint32_t n_prompt, uint64_t seed);
-    void (*on_text)(void *owner, const char *text, size_t n_bytes, uint32_t n_tokens); /* whole UTF-8 */
+    void (*on_text)(void *owner, const char *text, size_t n_bytes,
+                    uint32_t n_tokens);                                /* whole UTF-8 */
     void (*on_done)(void *owner, const struct request_result *result); /* the last, exactly once */
 };
 
-/* body: see struct request_spec; copied. Callbacks come later, never from inside. The handle is good
- * until on_done. A seed of 0 in spec asks for a random one. */
+/* body: see struct request_spec; copied. Callbacks come later, never from inside. The handle is
+ * good until on_done. A seed of 0 in spec asks for a random one. */
 enum status node_submit(struct node *node, const struct request_spec *spec, const char *body,
                         size_t body_bytes, const struct request_events *events, void *owner,
                         uint64_t *out_handle) MUST_USE;
@@ -73,7 +75,8 @@ size_t node_members(const struct node *node, struct member_view *out, size_t max
 size_t node_instances(const struct node *node, struct instance_view *out, size_t max);
 uint16_t node_mesh_port(const struct node *node);
 const uint8_t *node_id(const struct node *node);
-/* The join text of the cluster key (PROTO_JOIN_TEXT bytes), and whether the key was made just now. */
+/* The join text of the cluster key (PROTO_JOIN_TEXT bytes), and whether the key was made just now.
+ */
 void node_join_text(const struct node *node, char *out, bool *made);
 
 /* Models that somebody in the cluster has. */
@@ -89,11 +92,12 @@ enum status node_add_model(struct node *node, const char *path, node_on_added *o
                            void *owner) MUST_USE;
 size_t node_models(const struct node *node, struct node_model *out, size_t max);
 
-/* What would be done for a model; opens the file on the thread pool, then on_plan once. */
+/* What would be done for a model; opens the file on the thread pool, then on_plan once (view NULL
+ * on failure, info NULL where the file did not open). Errors at once: as control_find_model. */
 typedef void node_on_plan(void *owner, const struct control_plan_view *view,
                           const struct model_info *info, const struct fault *fault);
 enum status node_plan(struct node *node, const char *model, enum plan_objective objective,
-                      node_on_plan *on_plan, void *owner) MUST_USE;
+                      node_on_plan *on_plan, void *owner, struct fault *fault) MUST_USE;
 
 /* Nodes of other clusters and unusable interfaces, for `skein peers`. */
 struct node_notice {

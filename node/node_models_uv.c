@@ -1,0 +1,335 @@
+/* The node's models and shards: between the control plane's ACTION_OPEN_MODEL / LOAD_SHARD /
+ * RUN_* and the store and stage threads.
+ *
+ * A shard needs its model mapped, so LOAD_SHARD first asks the store, then starts a stage thread,
+ * which holds one use of the model until it has ended. The use that OPEN_MODEL takes is kept until
+ * the shard has its own, so that a vocabulary is not built twice. */
+#include "node/node_uv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- what control must know */
+
+static void *copy_of(const void *data, size_t n, size_t size)
+{
+    return data ? mem_copy(data, n * size) : NULL;
+}
+
+static bool model_card_of(const struct node *node, const uint8_t *hash, struct model_card *out)
+{
+    for (uint32_t i = 0; i < node->card.n_models; i++)
+        if (memcmp(node->card.models[i].hash, hash, PROTO_HASH_BYTES) == 0) {
+            *out = node->card.models[i];
+            return true;
+        }
+    return false;
+}
+
+struct control_model *node_control_model(const struct node *node, const struct model *model,
+                                         const uint8_t *hash)
+{
+    const struct model_info *info = model_info(model);
+    struct control_model *out = MEM_NEW(struct control_model);
+    struct shard_spec spec = {
+        .layer_end = info->n_layers,
+        .embed = true,
+        .head = true,
+        .n_slots = node->n_slots,
+        .n_ctx_tokens = SHARD_KV_BLOCK_TOKENS,
+        .n_kv_blocks = node->n_slots,
+        .max_rows = node->max_rows,
+        .n_threads = node->n_threads,
+        .engine = node->engine,
+    };
+    struct shard_need need;
+    struct model_card card;
+
+    if (!out || !model_card_of(node, hash, &card)) {
+        mem_free(out);
+        return NULL;
+    }
+    shard_need(model, &spec, &need);
+    memcpy(out->hash, card.hash, sizeof out->hash);
+    memcpy(out->name, card.name, sizeof out->name);
+    out->n_layers = info->n_layers;
+    out->n_embd = info->n_embd;
+    out->n_vocab = info->n_vocab;
+    out->n_ctx_train = info->n_ctx_train;
+    out->layer_bytes = copy_of(info->layer_bytes, info->n_layers, sizeof(uint64_t));
+    out->layer_active_bytes = copy_of(info->layer_active_bytes, info->n_layers, sizeof(uint64_t));
+    out->layer_kv_bytes = copy_of(info->layer_kv_bytes, info->n_layers, sizeof(uint64_t));
+    out->layer_flops = copy_of(info->layer_flops, info->n_layers, sizeof(double));
+    out->embed_bytes = info->embed_bytes;
+    out->head_bytes = info->head_bytes;
+    out->head_active_bytes = info->head_active_bytes;
+    out->head_flops = info->head_flops;
+    out->scratch_bytes = need.scratch_bytes;
+    if (!out->layer_bytes || !out->layer_active_bytes || !out->layer_kv_bytes || !out->layer_flops)
+        control_model_free(&out);
+    return out;
+}
+
+void node_refresh_card(struct node *node)
+{
+    struct control_event event = {.kind = EVENT_SELF};
+
+    node->card.n_models =
+        (uint32_t)store_cards(node->store, node->card.models, COUNT_OF(node->card.models));
+    event.self = node->card;
+    if (node_later(node, &event, NULL) != STATUS_OK)
+        log_event(LOG_WARN, "node", "card.failed reason=memory");
+}
+
+/* ---------------------------------------------------------------- opening */
+
+void node_release_opened(struct node *node)
+{
+    if (node->opened)
+        store_release(node->store, node->opened_hash);
+    node->opened = false;
+}
+
+static void models_on_open(void *owner, const uint8_t hash[static PROTO_HASH_BYTES],
+                           const struct model *model, const struct fault *fault)
+{
+    struct node *node = owner;
+    struct control_event event = {.kind = EVENT_MODEL};
+
+    if (model) {
+        node_release_opened(node);
+        node->opened = true;
+        memcpy(node->opened_hash, hash, sizeof node->opened_hash);
+    }
+    if (node->closing)
+        return;
+    memcpy(event.model.hash, hash, PROTO_HASH_BYTES);
+    event.model.fault = *fault;
+    if (model)
+        event.model.model = node_control_model(node, model, hash);
+    if (model && !event.model.model)
+        (void)fault_set(&event.model.fault, STATUS_NO_MEMORY, "no memory for the model's table");
+    node_step(node, &event);
+}
+
+void node_open_model(struct node *node, const uint8_t *hash)
+{
+    struct control_event event = {.kind = EVENT_MODEL};
+    enum status status = store_open(node->store, hash, models_on_open, node);
+
+    if (status == STATUS_OK)
+        return;
+    memcpy(event.model.hash, hash, PROTO_HASH_BYTES);
+    (void)fault_set(&event.model.fault, status, "this node cannot open the model: %s",
+                    status_words(status));
+    if (node_later(node, &event, NULL) != STATUS_OK)
+        log_event(LOG_WARN, "node", "open.failed reason=memory");
+}
+
+/* ---------------------------------------------------------------- shards */
+
+static void shard_failed(struct node *node, const struct instance_ref *instance,
+                         const struct fault *fault)
+{
+    struct control_event event = {.kind = EVENT_SHARD};
+
+    event.shard.instance = *instance;
+    event.shard.fault = *fault;
+    if (node_later(node, &event, NULL) != STATUS_OK)
+        log_event(LOG_WARN, "node", "load.failed reason=memory");
+}
+
+static void loading_on_open(void *owner, const uint8_t hash[static PROTO_HASH_BYTES],
+                            const struct model *model, const struct fault *fault)
+{
+    struct node_loading *loading = owner;
+    struct node *node = loading->node;
+    struct node_loading **link = &node->loading;
+    struct fault failed = *fault;
+
+    while (*link != loading)
+        link = &(*link)->next;
+    *link = loading->next;
+    if (loading->dropped || node->closing) {
+        if (model)
+            store_release(node->store, hash);
+    } else if (!model || stages_load(node->stages, &loading->instance, model, hash, &loading->spec,
+                                     &failed) != STATUS_OK) {
+        if (model)
+            store_release(node->store, hash);
+        shard_failed(node, &loading->instance, &failed);
+    } else if (node->opened && memcmp(node->opened_hash, hash, PROTO_HASH_BYTES) == 0) {
+        node_release_opened(node);
+    }
+    mem_free(loading);
+    node_part_closed(node);
+}
+
+void node_load_shard(struct node *node, const struct instance_ref *instance, const uint8_t *hash,
+                     const struct shard_spec *spec)
+{
+    struct node_loading *loading = MEM_NEW(struct node_loading);
+    struct fault fault = {0};
+    enum status status = STATUS_NO_MEMORY;
+
+    if (loading) {
+        loading->node = node;
+        loading->instance = *instance;
+        loading->spec = *spec;
+        loading->spec.n_threads = node->n_threads;
+        loading->spec.engine = node->engine;
+        memcpy(loading->hash, hash, sizeof loading->hash);
+        status = store_open(node->store, hash, loading_on_open, loading);
+    }
+    if (status != STATUS_OK) {
+        mem_free(loading);
+        (void)fault_set(&fault, status, "the model cannot be opened: %s", status_words(status));
+        shard_failed(node, instance, &fault);
+        return;
+    }
+    loading->next = node->loading;
+    node->loading = loading;
+    node->n_open++;
+}
+
+void node_free_shard(struct node *node, const struct instance_ref *instance)
+{
+    for (struct node_loading *l = node->loading; l; l = l->next)
+        if (instance_ref_equal(&l->instance, instance))
+            l->dropped = true;
+    stages_drop(node->stages, instance);
+}
+
+/* ---------------------------------------------------------------- what the stages say */
+
+static void stages_on_loaded(void *owner, const struct instance_ref *instance,
+                             const struct fault *fault)
+{
+    struct node *node = owner;
+    struct control_event event = {.kind = EVENT_SHARD};
+
+    if (node->closing)
+        return;
+    event.shard.instance = *instance;
+    event.shard.fault = *fault;
+    node_step(node, &event);
+}
+
+static void stages_on_stage_done(void *owner, struct control_pass *pass, const struct fault *fault)
+{
+    struct node *node = owner;
+    struct control_event event;
+
+    if (node->closing) {
+        control_pass_free(&pass);
+        return;
+    }
+    event.kind = EVENT_STAGE_DONE;
+    event.stage_done.pass = pass;
+    event.stage_done.fault = *fault;
+    node_step(node, &event);
+}
+
+/* Text comes from the sequence's detokenizer, on the loop: a few microseconds a token. */
+static void head_sampled(struct node *node, const uint8_t *hash, const struct sample_job *job,
+                         struct buffer *text, struct sampled *out)
+{
+    const struct model *model = store_peek(node->store, hash);
+    struct node_sequence *sequence = node_find_sequence(node, job->sequence);
+    size_t before = text->len;
+
+    *out = (struct sampled){.sequence = job->sequence, .token = job->token};
+    out->ends = model && model_token_ends(model, job->token);
+    if (!out->ends && sequence && sequence->detok &&
+        detok_push(sequence->detok, job->token, text) != STATUS_OK)
+        log_event(LOG_WARN, "node", "detok.failed reason=memory");
+    out->text_bytes = text->len - before;
+}
+
+static void stages_on_head_done(void *owner, const uint8_t hash[static PROTO_HASH_BYTES],
+                                struct control_pass *pass, const struct fault *fault)
+{
+    struct node *node = owner;
+    struct sampled sampled[PROTO_MAX_ROWS];
+    struct buffer text = {0};
+    struct control_event event;
+    size_t at = 0;
+
+    if (node->closing) {
+        control_pass_free(&pass);
+        return;
+    }
+    event.kind = EVENT_HEAD_DONE;
+    event.head_done.pass = pass;
+    event.head_done.fault = *fault;
+    event.head_done.n_sampled =
+        fault->status == STATUS_OK && pass->n_samples <= PROTO_MAX_ROWS ? pass->n_samples : 0;
+    for (uint32_t i = 0; i < event.head_done.n_sampled; i++)
+        head_sampled(node, hash, &pass->samples[i], &text, &sampled[i]);
+    for (uint32_t i = 0; i < event.head_done.n_sampled; i++) {
+        sampled[i].text = text.data ? (const char *)text.data + at : "";
+        at += sampled[i].text_bytes;
+    }
+    event.head_done.sampled = sampled;
+    node_step(node, &event);
+    buffer_free(&text);
+}
+
+static void stages_on_freed(void *owner, const uint8_t hash[static PROTO_HASH_BYTES])
+{
+    struct node *node = owner;
+
+    store_release(node->store, hash);
+}
+
+static void stages_on_closed(void *owner)
+{
+    struct node *node = owner;
+
+    node->stages = NULL;
+    node_release_opened(node);
+    node_part_closed(node);
+}
+
+const struct stages_events *node_stages_events(struct node *node, struct stages_events *out)
+{
+    *out = (struct stages_events){.on_loaded = stages_on_loaded,
+                                  .on_stage_done = stages_on_stage_done,
+                                  .on_head_done = stages_on_head_done,
+                                  .on_freed = stages_on_freed,
+                                  .on_closed = stages_on_closed,
+                                  .owner = node};
+    return out;
+}
+
+/* ---------------------------------------------------------------- what the store says */
+
+static void store_on_changed(void *owner)
+{
+    struct node *node = owner;
+
+    if (!node->closing && node->control)
+        node_refresh_card(node);
+}
+
+static void store_on_notice(void *owner, const char *text)
+{
+    node_notice(owner, text);
+}
+
+static void store_on_closed(void *owner)
+{
+    struct node *node = owner;
+
+    node->store = NULL;
+    node_part_closed(node);
+}
+
+const struct store_events *node_store_events(struct node *node, struct store_events *out)
+{
+    *out = (struct store_events){.on_changed = store_on_changed,
+                                 .on_notice = store_on_notice,
+                                 .on_closed = store_on_closed,
+                                 .owner = node};
+    return out;
+}

@@ -1,0 +1,98 @@
+/* Model files: identity, content hash, and whether the engine can run them.
+ *
+ * A model is named by what is in it: BLAKE2b-256 over the whole file. Two boxes that hold the same
+ * bytes under different names hold the same model, and two that hold different bytes under one name
+ * can never be mixed in one pipeline. */
+#include "node/store/model_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { READ_BYTES = 1 << 20 };
+
+enum status model_file_check(const char *path, enum engine_kind engine, struct fault *fault)
+{
+    struct model *model = NULL;
+    enum status status = model_open(path, &model, fault);
+
+    if (status == STATUS_OK && !model_info(model)->has_tensors)
+        status = fault_set(fault, STATUS_UNSUPPORTED, "it holds a vocabulary only, no weights");
+    if (status == STATUS_OK)
+        status = model_runnable(model, engine, fault);
+    model_free(&model);
+    return status;
+}
+
+enum status model_file_identity(const char *path, struct file_identity *out, struct fault *fault)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0)
+        return fault_set(fault, status_from_errno(errno), "%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return fault_set(fault, STATUS_INVALID, "%s is not a regular file", path);
+    *out = (struct file_identity){
+        .device = st.st_dev,
+        .inode = st.st_ino,
+        .size_bytes = (uint64_t)st.st_size,
+        .modified_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+    };
+    return STATUS_OK;
+}
+
+enum status model_file_hash(const char *path, const _Atomic bool *stop,
+                            uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
+{
+    crypto_generichash_state state;
+    enum status status = STATUS_OK;
+    uint8_t *bytes = mem_aligned(4096, READ_BYTES, 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = 0;
+
+    if (!bytes)
+        status = fault_set(fault, STATUS_NO_MEMORY, "no memory to read %s", path);
+    else if (fd < 0)
+        status = fault_set(fault, status_from_errno(errno), "%s: %s", path, strerror(errno));
+    (void)crypto_generichash_init(&state, NULL, 0, PROTO_HASH_BYTES);
+    while (status == STATUS_OK && (n = read(fd, bytes, READ_BYTES)) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            status = fault_set(fault, STATUS_IO, "%s: %s", path, strerror(errno));
+        else if (atomic_load(stop))
+            status = fault_set(fault, STATUS_CANCELLED, "%s: stopped", path);
+        else
+            (void)crypto_generichash_update(&state, bytes, (size_t)n);
+    }
+    (void)crypto_generichash_final(&state, out, PROTO_HASH_BYTES);
+    if (fd >= 0)
+        (void)close(fd);
+    mem_free(bytes);
+    return status;
+}
+
+void model_bytes_hash(const void *data, size_t size_bytes, uint8_t out[static PROTO_HASH_BYTES])
+{
+    (void)crypto_generichash(out, PROTO_HASH_BYTES, data, size_bytes, NULL, 0);
+}
+
+void model_file_name(const char *path, char out[static PROTO_MAX_MODEL_NAME])
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    size_t n = strlen(name);
+
+    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
+        n -= 5;
+    if (n >= PROTO_MAX_MODEL_NAME)
+        n = PROTO_MAX_MODEL_NAME - 1;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (char)(name[i] > 0x20 && name[i] < 0x7f ? name[i] : '_');
+    out[n] = 0;
+}
