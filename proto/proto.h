@@ -10,9 +10,9 @@ enum {
     PROTO_KEY_BYTES = 32,
     PROTO_ID_BYTES = 32, /* node id: X25519 public key */
     PROTO_FINGERPRINT_BYTES = 8,
-    PROTO_HASH_BYTES = 32,      /* BLAKE2b-256 of a model file */
-    PROTO_RECORD_BYTES = 65535, /* a Noise transport message at most, tag included */
-    PROTO_MAX_HEADER_BYTES = 64 * 1024,
+    PROTO_HASH_BYTES = 32,              /* BLAKE2b-256 of a model file */
+    PROTO_RECORD_BYTES = 65535,         /* a Noise transport message at most, tag included */
+    PROTO_MAX_HEADER_BYTES = 32 * 1024, /* fits the first record of a message */
     PROTO_MAX_PAYLOAD_BYTES = 64 * 1024 * 1024,
     PROTO_MAX_NAME = 64,
     PROTO_MAX_MODEL_NAME = 128,
@@ -48,8 +48,8 @@ enum status proto_cluster_key_load(const char *path, uint8_t out[static PROTO_KE
 /* Writes a key that came by join line; IN_USE where another key is there already. */
 enum status proto_cluster_key_store(const char *path, const uint8_t key[static PROTO_KEY_BYTES],
                                     struct fault *fault) MUST_USE;
-/* "skein-" + 52 base32 characters + 4 of checksum; out holds PROTO_JOIN_TEXT bytes. Parsing forgives
- * case, spaces and dashes; a typing error is found by the checksum: INVALID. */
+/* "skein-" + 52 base32 characters + 4 of checksum; out holds PROTO_JOIN_TEXT bytes. Parsing
+ * forgives case, spaces and dashes; a typing error is found by the checksum: INVALID. */
 enum { PROTO_JOIN_TEXT = 80 };
 void proto_cluster_key_to_text(const uint8_t key[static PROTO_KEY_BYTES],
                                char out[static PROTO_JOIN_TEXT]);
@@ -93,8 +93,8 @@ struct node_card {
     char version[24];
     char engine[16];
     char isa[96];
-    uint64_t memory_bytes;      /* what skein may use on the node */
-    uint64_t memory_free_bytes; /* of that, not reserved */
+    uint64_t memory_bytes;        /* what skein may use on the node */
+    uint64_t memory_free_bytes;   /* of that, not reserved */
     double read_bytes_per_second; /* 0: not measured yet */
     double flops_per_second;
     uint32_t n_threads;
@@ -181,7 +181,7 @@ struct request_spec {
 };
 
 struct message_submit { /* payload: body */
-    uint64_t request; /* unique at the front */
+    uint64_t request;   /* unique at the front */
     struct request_spec spec;
 };
 
@@ -242,6 +242,10 @@ void message_free(struct message **message);
  * authenticated it, beyond its fixed-size messages. */
 struct channel;
 
+/* What both ends say where the cluster keys differ. The responder's channel finds it in message 3;
+ * the initiator only sees the socket close while channel_handshake_done and on_open never came. */
+#define CHANNEL_OTHER_KEY "the other node has another cluster key (or another skein version)"
+
 struct channel_events {
     /* The peer proved the cluster key and its id. The responder is sure at once, the initiator when
      * the first record arrives. Once. */
@@ -264,6 +268,11 @@ enum status channel_receive(struct channel *channel, const uint8_t *bytes, size_
 /* Encrypts a message into the output; CLOSED before the handshake's end. The message stays the
  * caller's. LIMIT for a message that breaks the limits above. */
 enum status channel_send(struct channel *channel, const struct message *message) MUST_USE;
+/* channel_send in slices, so that a large message does not hold the loop: begin, then more until
+ * *done. Each call encrypts about max_bytes, a record at least. The message must stay as it is
+ * until then, and nothing else can be sent between. Where begin fails, nothing was sent. */
+enum status channel_send_begin(struct channel *channel, const struct message *message) MUST_USE;
+enum status channel_send_more(struct channel *channel, size_t max_bytes, bool *done) MUST_USE;
 /* Moves all bytes that wait to be written to `out` (appended, may be large). */
 enum status channel_output(struct channel *channel, struct buffer *out) MUST_USE;
 bool channel_handshake_done(const struct channel *channel);

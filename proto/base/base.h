@@ -1,7 +1,7 @@
 #ifndef SKEIN_PROTO_BASE_BASE_H
 #define SKEIN_PROTO_BASE_BASE_H
 
-/* What every layer stands on: status, faults, log, memory, bounded bytes, checked state machines. */
+/* What every layer stands on: status, faults, log, memory, bounded bytes, state machines. */
 #include "proto/base/bytes.h"
 #include "proto/base/log.h"
 #include "proto/base/mem.h"

@@ -211,6 +211,34 @@ bool bytes_from_hex(const char *hex, uint8_t *out, size_t n)
     return hex[2 * n] == 0;
 }
 
+size_t bytes_utf8_sequence(const uint8_t *data, size_t n_bytes)
+{
+    uint8_t first = data[0];
+    size_t n = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+
+    if (n == 0 || n > n_bytes || first > 0xf4)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((data[i] & 0xc0) != 0x80)
+            return 0;
+    if ((first == 0xe0 && data[1] < 0xa0) || (first == 0xed && data[1] > 0x9f) ||
+        (first == 0xf0 && data[1] < 0x90) || (first == 0xf4 && data[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+bool bytes_are_text(const uint8_t *data, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes;) {
+        size_t n = bytes_utf8_sequence(data + i, n_bytes - i);
+
+        if (n == 0 || data[i] == 0)
+            return false;
+        i += n;
+    }
+    return true;
+}
+
 bool bytes_parse_size(const char *text, uint64_t *out_bytes)
 {
     static const char suffixes[] = "KMGT";

@@ -52,6 +52,12 @@ void bytes_to_hex(const uint8_t *in, size_t n, char *out);
 /* Exactly n bytes from 2 n digits of either case and then the end of the string. */
 bool bytes_from_hex(const char *hex, uint8_t *out, size_t n);
 
+/* Whole UTF-8 without NUL, as RFC 3629 has it: no surrogates, nothing overlong, no more than
+ * U+10FFFF. */
+bool bytes_are_text(const uint8_t *data, size_t n_bytes);
+/* Length of the UTF-8 sequence that data starts with, 0 where it starts with none; n_bytes > 0. */
+size_t bytes_utf8_sequence(const uint8_t *data, size_t n_bytes);
+
 /* "512", "64K", "1.5G", "16GiB" (powers of 1024, suffix in either case). */
 bool bytes_parse_size(const char *text, uint64_t *out_bytes);
 /* "1.5 GB"-like words with powers of 1024 into out (at least 16 characters); returns out. */

@@ -15,7 +15,7 @@ char *mem_text_n(const char *text, size_t n);               /* copy of n bytes p
 void *mem_copy(const void *p, size_t size);
 void mem_free(void *p);
 
-#define MEM_NEW(type) ((type *)mem_zeroed(1, sizeof(type)))
+#define MEM_NEW(type)      ((type *)mem_zeroed(1, sizeof(type)))
 #define MEM_NEW_N(type, n) ((type *)mem_zeroed((n), sizeof(type)))
 
 /* For tests: the call number `countdown` from now (1 = the next) fails once; 0 turns it off. */

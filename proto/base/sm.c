@@ -1,7 +1,7 @@
 /* Checked state machines.
  *
  * A diagram above a table, and a table that is enforced: whatever path leads to a transition that
- * nobody drew stops the program with both names instead of going on in a state nobody thought of. */
+ * nobody drew stops the program with both names instead of going on in a state of no meaning. */
 #include "proto/base/sm.h"
 
 #include <stdio.h>

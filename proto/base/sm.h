@@ -3,8 +3,8 @@
 
 #include <stdint.h>
 
-/* A state machine whose transitions are a table: allowed[s] has the bit 1 << t set for every state t
- * that may follow s. At most 32 states. */
+/* A state machine whose transitions are a table: allowed[s] has the bit 1 << t set for every state
+ * t that may follow s. At most 32 states. */
 struct sm_table {
     const char *name;
     const char *const *states; /* names, n_states of them */

@@ -3,11 +3,11 @@
 
 #include <stddef.h>
 
-#define MUST_USE __attribute__((warn_unused_result))
+#define MUST_USE               __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* Every way in which something can fail. The columns: name, process exit code, HTTP status, words.
- * The numbers of the enum travel between nodes (mesh.proto, field `status`): append, never reorder. */
+ * The numbers of the enum travel between nodes (mesh.proto, field `status`): append only. */
 #define STATUS_MAP(X)                                                                              \
     X(OK, 0, 200, "ok")                                                                            \
     X(NO_MEMORY, 70, 503, "out of memory")                                                         \
@@ -52,7 +52,7 @@ struct fault {
     char text[512];
 };
 
-/* Fills `fault` (which may be NULL) and returns `status`, so that it can be returned in one line. */
+/* Fills `fault` (which may be NULL) and returns `status`, so that a return takes one line. */
 enum status fault_set(struct fault *fault, enum status status, const char *format, ...)
     PRINTF_LIKE(3, 4);
 /* Puts "context: " before the text that is there. Returns fault->status. */
