@@ -62,13 +62,16 @@ struct discovery;
 struct uv_loop_s;
 
 /* Starts announcing and browsing on the loop. Copies the options. An interface that cannot be used
- * is reported through on_interface and tried again when the system's interfaces change; discovery as
- * a whole fails only for lack of memory. Loop thread only, as all calls here. */
+ * is reported through on_interface and tried again when the system's interfaces change; discovery
+ * as a whole fails only for lack of memory. Loop thread only, as all calls here. */
 enum status discovery_start(struct uv_loop_s *loop, const struct discovery_options *options,
                             const struct discovery_events *events, struct discovery **out,
                             struct fault *fault) MUST_USE;
 /* Announces a changed card (memory). */
 void discovery_update(struct discovery *discovery, const struct discovery_card *card);
+/* A link to this node failed: asks for it at once, and calls on_gone where it does not answer
+ * within three seconds. A node that answers stays, and nothing is called. */
+void discovery_doubt(struct discovery *discovery, const uint8_t node_id[static DISCOVERY_ID_BYTES]);
 /* Sends goodbyes, closes all sockets, then on_closed; the memory is gone after that callback. */
 void discovery_close(struct discovery *discovery);
 
