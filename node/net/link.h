@@ -52,8 +52,8 @@ enum status link_dial(struct uv_loop_s *loop, uint32_t id, const char *address,
                       struct link **out, struct fault *fault) MUST_USE;
 
 /* Takes the message in every case and frees it. Sent in order. CLOSED: not open (any more),
- * dropped. BUSY: the queue is over its bound, dropped, the link lives on. LIMIT, FORMAT: the
- * message breaks proto's limits, dropped. */
+ * dropped. BUSY: the queue is over its bound, dropped, the link lives on. A message that breaks
+ * proto's limits is our bug: it is dropped and logged. */
 enum status link_send(struct link *link, struct message *message) MUST_USE;
 size_t link_queued_bytes(const struct link *link);
 
@@ -63,7 +63,7 @@ void link_close(struct link *link);
 /* As link_close, but gives what waits to be sent up to flush_ms to leave. */
 void link_finish(struct link *link, uint32_t flush_ms);
 
-uint32_t link_id(const struct link *link); /* 0 for an inbound link until link_set_id */
+uint32_t link_number(const struct link *link); /* 0 for an inbound link until link_set_id */
 void link_set_id(struct link *link, uint32_t id);
 bool link_is_outbound(const struct link *link);
 bool link_is_open(const struct link *link);
