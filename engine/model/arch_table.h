@@ -1,0 +1,133 @@
+#ifndef SKEIN_ENGINE_MODEL_ARCH_TABLE_H
+#define SKEIN_ENGINE_MODEL_ARCH_TABLE_H
+
+/* What is particular to an architecture, as data. One row says which tensors a layer has and how
+ * the block executor (engine/shard/block.c) puts them together; numbers come from the file's
+ * metadata (hparams.h). A model that needs a branch on its name needs a new column instead. */
+#include "engine/file/gguf.h"
+
+/* Tensors of one layer: identifier, name in the file after "blk.N.", shape with the fastest
+ * dimension first (symbols of enum dim). A bias has the shape without its first dimension. */
+#define LAYER_SLOTS(X)                                                                             \
+    X(ATTN_NORM, "attn_norm", EMBD, ONE, ONE)                                                      \
+    X(ATTN_NORM_2, "attn_norm_2", EMBD, ONE, ONE)                                                  \
+    X(ATTN_Q, "attn_q", EMBD, Q, ONE)                                                              \
+    X(ATTN_K, "attn_k", EMBD, K, ONE)                                                              \
+    X(ATTN_V, "attn_v", EMBD, V, ONE)                                                              \
+    X(ATTN_QKV, "attn_qkv", EMBD, QKV, ONE)                                                        \
+    X(ATTN_OUT, "attn_output", ATT, EMBD, ONE)                                                     \
+    X(ATTN_Q_NORM, "attn_q_norm", Q_NORM, ANY, ONE)                                                \
+    X(ATTN_K_NORM, "attn_k_norm", K_NORM, ANY, ONE)                                                \
+    X(ATTN_SINKS, "attn_sinks", HEADS, ONE, ONE)                                                   \
+    X(POST_ATTN_NORM, "post_attention_norm", EMBD, ONE, ONE)                                       \
+    X(FFN_NORM, "ffn_norm", EMBD, ONE, ONE)                                                        \
+    X(FFN_GATE, "ffn_gate", EMBD, FF, ONE)                                                         \
+    X(FFN_UP, "ffn_up", EMBD, UP, ONE)                                                             \
+    X(FFN_DOWN, "ffn_down", FF, EMBD, ONE)                                                         \
+    X(POST_FFN_NORM, "post_ffw_norm", EMBD, ONE, ONE)                                              \
+    X(ROUTER, "ffn_gate_inp", EMBD, EXPERTS, ONE)                                                  \
+    X(ROUTER_PICK, "exp_probs_b", ONE, EXPERTS, ONE)                                               \
+    X(EXPERT_GATE, "ffn_gate_exps", EMBD, EXPERT_FF, EXPERTS)                                      \
+    X(EXPERT_UP, "ffn_up_exps", EMBD, EXPERT_FF, EXPERTS)                                          \
+    X(EXPERT_DOWN, "ffn_down_exps", EXPERT_FF, EMBD, EXPERTS)                                      \
+    X(SHARED_ROUTER, "ffn_gate_inp_shexp", EMBD, ONE, ONE)                                         \
+    X(SHARED_GATE, "ffn_gate_shexp", EMBD, SHARED_FF, ONE)                                         \
+    X(SHARED_UP, "ffn_up_shexp", EMBD, SHARED_FF, ONE)                                             \
+    X(SHARED_DOWN, "ffn_down_shexp", SHARED_FF, EMBD, ONE)
+
+enum slot {
+#define X(id, name, d0, d1, d2) SLOT_##id,
+    LAYER_SLOTS(X)
+#undef X
+        SLOT_COUNT
+};
+
+/* Tensors beside the layers. */
+#define MODEL_SLOTS(X)                                                                             \
+    X(TOKEN_EMBD, "token_embd", EMBD, VOCAB)                                                       \
+    X(TOKEN_EMBD_NORM, "token_embd_norm", EMBD, ONE)                                               \
+    X(POSITION_EMBD, "position_embd", EMBD, CONTEXT)                                               \
+    X(OUTPUT_NORM, "output_norm", EMBD, ONE)                                                       \
+    X(OUTPUT, "output", EMBD, VOCAB)                                                               \
+    X(ROPE_FREQS, "rope_freqs", ROPE_PAIRS, ONE)                                                   \
+    X(ROPE_LONG, "rope_factors_long", ROPE_PAIRS, ONE)                                             \
+    X(ROPE_SHORT, "rope_factors_short", ROPE_PAIRS, ONE)
+
+enum model_slot {
+#define X(id, name, d0, d1) MODEL_SLOT_##id,
+    MODEL_SLOTS(X)
+#undef X
+        MODEL_SLOT_COUNT
+};
+
+/* Symbols of the shapes above; hparams.c gives them numbers, per layer. */
+enum dim {
+    DIM_ONE,
+    DIM_ANY,
+    DIM_EMBD,
+    DIM_VOCAB,
+    DIM_CONTEXT,
+    DIM_Q,   /* heads · key length */
+    DIM_K,   /* KV heads · key length */
+    DIM_V,   /* KV heads · value length */
+    DIM_QKV, /* Q + K + V */
+    DIM_ATT, /* heads · value length */
+    DIM_HEADS,
+    DIM_Q_NORM, /* one head, or all of them: the file decides */
+    DIM_K_NORM,
+    DIM_FF,
+    DIM_UP, /* FF, or 2 FF where gate and up are one matrix */
+    DIM_EXPERTS,
+    DIM_EXPERT_FF,
+    DIM_SHARED_FF,
+    DIM_ROPE_PAIRS
+};
+
+#define SLOT(id)       (UINT64_C(1) << SLOT_##id)
+#define MODEL_SLOT(id) (1u << MODEL_SLOT_##id)
+
+enum norm_kind { NORM_RMS, NORM_LAYER };
+enum rope_kind {
+    ROPE_NONE,
+    ROPE_PAIRS, /* dimensions 2i and 2i + 1 turn together */
+    ROPE_HALVES /* dimensions i and i + n/2 turn together */
+};
+enum activation { ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_RELU_SQUARED };
+enum residual_kind {
+    RESIDUAL_SEQUENTIAL, /* x += attention(norm x); x += ffn(norm x) */
+    RESIDUAL_PARALLEL    /* x += attention(norm x) + ffn(norm x) */
+};
+enum expert_gate { EXPERT_GATE_SOFTMAX, EXPERT_GATE_SIGMOID };
+
+struct arch {
+    const char *name; /* general.architecture */
+    enum norm_kind norm;
+    enum rope_kind rope;
+    enum activation activation;
+    enum residual_kind residual;
+    bool gate_in_up; /* ffn_up holds the gate's rows, then its own */
+
+    /* Tensors, as sets of SLOT(): those of every layer, of a dense feed-forward, of a feed-forward
+     * of experts, and those that may be missing. MODEL_SLOT() sets likewise; a missing `output`
+     * means that the head is the embedding, in every architecture. */
+    uint64_t layer;
+    uint64_t dense;
+    uint64_t experts;
+    uint64_t optional;
+    uint64_t biases;          /* slots that have a bias */
+    uint64_t optional_biases; /* slots that may have one */
+    uint32_t model;
+    uint32_t model_biases;
+    uint32_t model_optional;
+
+    enum expert_gate expert_gate;
+    bool expert_weights_sum_to_one; /* the chosen experts' weights are divided by their sum */
+};
+
+/* NULL where the name is not known. */
+const struct arch *arch_find(struct gguf_text name);
+/* "llama, qwen3": for messages. Returns out. */
+const char *arch_names(char *out, size_t out_size);
+const struct arch *arch_at(size_t i); /* NULL past the end */
+
+#endif

@@ -1,0 +1,67 @@
+#ifndef SKEIN_ENGINE_MODEL_HPARAMS_H
+#define SKEIN_ENGINE_MODEL_HPARAMS_H
+
+/* The numbers of a model, read from its metadata and checked. Everything that differs between
+ * layers is resolved here, once, into struct layer_shape. */
+#include "engine/model/arch_table.h"
+
+enum { /* bounds of what a file may ask for */
+       MODEL_MAX_LAYERS = 1024,
+       MODEL_MAX_EMBD = 1 << 17,
+       MODEL_MAX_HEADS = 1 << 12,
+       MODEL_MAX_HEAD_VALUES = 1 << 12, /* key or value length of one head */
+       MODEL_MAX_FF = 1 << 20,
+       MODEL_MAX_VOCAB = 1 << 24,
+       MODEL_MAX_CONTEXT = 1 << 26,
+       MODEL_MAX_EXPERTS = 1 << 12,
+       MODEL_MAX_ROPES = 2
+};
+
+/* One way of turning positions into angles. */
+struct rope_shape {
+    uint32_t n_values; /* dimensions of a head that turn; even */
+    float base;
+    float position_scale; /* 1 / the scaling factor of linear and YaRN scaling */
+    bool yarn;            /* fast pairs keep their speed */
+    float yarn_beta_fast;
+    float yarn_beta_slow;
+    float magnitude; /* factor of cosines and sines */
+    uint32_t n_ctx_original;
+};
+
+struct layer_shape {
+    bool experts;  /* feed-forward of experts instead of a dense one */
+    bool has_rope; /* rope[rope] applies to q and k */
+    uint8_t rope;  /* index into hparams.rope */
+    uint32_t n_heads;
+    uint32_t n_kv_heads;
+    uint32_t head_k; /* values of one head's key and query */
+    uint32_t head_v;
+    uint32_t n_ff;   /* width of the dense feed-forward; 0 where there is none */
+    uint32_t window; /* keys at a distance < window are seen; 0: all */
+};
+
+struct hparams {
+    uint32_t n_layers, n_embd, n_vocab, n_ctx_train;
+    uint32_t n_experts, n_experts_used, n_expert_ff, n_shared_ff;
+    float norm_eps;
+    float attention_scale; /* factor of q · k */
+    float expert_weight_scale;
+    struct rope_shape rope[MODEL_MAX_ROPES];
+    struct layer_shape *layers; /* [n_layers], owned */
+};
+
+/* Errors: FORMAT (a key is missing, of another kind, or contradicts another), LIMIT, UNSUPPORTED (a
+ * kind of scaling), NO_MEMORY. n_vocab comes from token_embd, or from the vocabulary. */
+enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struct hparams *out,
+                         struct fault *fault) MUST_USE;
+void hparams_free(struct hparams *hparams);
+
+/* The number behind a symbol of a shape. layer may be NULL for symbols of the whole model. */
+uint64_t hparams_dim(const struct hparams *hparams, const struct layer_shape *layer, enum dim dim,
+                     bool gate_in_up);
+/* Floats of one token's keys and values. */
+uint32_t layer_key_floats(const struct layer_shape *layer);
+uint32_t layer_value_floats(const struct layer_shape *layer);
+
+#endif

@@ -1,0 +1,157 @@
+/* Opening a model.
+ *
+ * Map, parse, take the vocabulary, find the architecture's row, read the numbers, bind the tensors.
+ * Damage to the file itself fails here. What the file asks for and skein cannot do (an
+ * architecture, a kind of scaling, a tensor that is missing) is kept as a sentence in `why_not`:
+ * such a model can be listed and its vocabulary used, and model_runnable gives the sentence before
+ * any work starts. */
+#include "engine/model/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static enum status no_memory(struct fault *fault)
+{
+    return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
+}
+
+/* Architecture, numbers and tensors, or why not. Fails only for want of memory. */
+static enum status model_bind(struct model *model, struct fault *fault)
+{
+    struct gguf_text name = {0};
+    char names[256];
+    enum status status;
+
+    if (!gguf_get_text(model->gguf, "general.architecture", &name)) {
+        fault_set(&model->why_not, STATUS_FORMAT, "general.architecture is missing");
+        return STATUS_OK;
+    }
+    model->arch = arch_find(name);
+    if (!model->arch) {
+        fault_set(&model->why_not, STATUS_UNSUPPORTED,
+                  "architecture `%.*s` is not supported; skein runs %s",
+                  (int)(name.n_bytes < 64 ? name.n_bytes : 64), name.data,
+                  arch_names(names, sizeof names));
+        return STATUS_OK;
+    }
+    if (gguf_tensor_count(model->gguf) == 0) {
+        fault_set(&model->why_not, STATUS_UNSUPPORTED,
+                  "the file holds a vocabulary but no tensors");
+        return STATUS_OK;
+    }
+    status = hparams_read(model->gguf, model->arch, &model->hparams, &model->why_not);
+    if (!status)
+        status = tensors_bind(model->gguf, model->arch, &model->hparams, &model->tensors,
+                              &model->why_not);
+    return status == STATUS_NO_MEMORY ? no_memory(fault) : STATUS_OK;
+}
+
+/* Takes over `model`: on failure it is freed. */
+static enum status model_load(struct model *model, const void *data, size_t size_bytes,
+                              const char *name, struct model **out, struct fault *fault)
+{
+    enum status status = gguf_parse(data, size_bytes, &model->gguf, fault);
+
+    if (!status)
+        status = text_new(model->gguf, &model->text, fault);
+    if (!status)
+        status = model_bind(model, fault);
+    if (!status && info_fill(model, name, size_bytes))
+        status = no_memory(fault);
+    if (status) {
+        model_free(&model);
+        return status;
+    }
+    *out = model;
+    return STATUS_OK;
+}
+
+enum status model_open(const char *path, struct model **out, struct fault *fault)
+{
+    const char *slash = strrchr(path, '/');
+    struct model *model;
+    enum status status;
+
+    *out = NULL;
+    model = MEM_NEW(struct model);
+    if (!model)
+        return no_memory(fault);
+    status = file_map_open(path, &model->map, fault);
+    if (status) {
+        model_free(&model);
+        return status;
+    }
+    status = model_load(model, model->map.data, model->map.size_bytes, slash ? slash + 1 : path,
+                        out, fault);
+    if (status && fault && status != STATUS_NO_MEMORY)
+        fault_prefix(fault, "%s", path);
+    return status;
+}
+
+enum status model_open_memory(const void *data, size_t size_bytes, const char *name,
+                              struct model **out, struct fault *fault)
+{
+    struct model *model;
+
+    *out = NULL;
+    model = MEM_NEW(struct model);
+    if (!model)
+        return no_memory(fault);
+    return model_load(model, data, size_bytes, name, out, fault);
+}
+
+void model_free(struct model **model)
+{
+    struct model *m = *model;
+
+    if (!m)
+        return;
+    info_free(m);
+    tensors_free(&m->tensors);
+    hparams_free(&m->hparams);
+    text_free(&m->text);
+    gguf_free(&m->gguf);
+    file_map_close(&m->map);
+    mem_free(m);
+    *model = NULL;
+}
+
+const struct model_info *model_info(const struct model *model)
+{
+    return &model->info;
+}
+
+const struct text *model_text(const struct model *model)
+{
+    return model->text;
+}
+
+static enum status types_runnable(const struct model *model, enum engine_kind kind,
+                                  struct fault *fault)
+{
+    for (size_t i = 0; i < gguf_tensor_count(model->gguf); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(model->gguf, i);
+        const struct tensor_type_info *type = tensor_type_info(tensor->type);
+
+        if (type->runnable || tensor_layer(tensor) >= model->hparams.n_layers)
+            continue;
+        if (!type->name)
+            return fault_set(fault, STATUS_UNSUPPORTED,
+                             "tensor %.*s has type number %u, which skein does not know",
+                             (int)tensor->name.n_bytes, tensor->name.data, tensor->type);
+        return fault_set(
+            fault, STATUS_UNSUPPORTED, "tensor %.*s has type %s, which the %s engine cannot run",
+            (int)tensor->name.n_bytes, tensor->name.data, type->name, engine_name(kind));
+    }
+    return STATUS_OK;
+}
+
+enum status model_runnable(const struct model *model, enum engine_kind kind, struct fault *fault)
+{
+    enum status status;
+
+    if (model->why_not.status)
+        return fault_set(fault, model->why_not.status, "%s", model->why_not.text);
+    status = text_runnable(model->text, fault);
+    return status ? status : types_runnable(model, kind, fault);
+}

@@ -1,0 +1,27 @@
+#ifndef SKEIN_ENGINE_MODEL_MODEL_H
+#define SKEIN_ENGINE_MODEL_MODEL_H
+
+/* Inside the engine: an open model. Immutable once model_open has returned. */
+#include "engine/file/map.h"
+#include "engine/model/tensors.h"
+#include "engine/text/text.h"
+
+struct model {
+    struct file_map map; /* data NULL where the bytes are somebody else's */
+    struct gguf *gguf;
+    struct text *text;
+    const struct arch *arch; /* NULL: not known */
+    struct hparams hparams;
+    struct model_tensors tensors;
+    struct fault why_not; /* status OK: architecture, metadata and tensors are as they must be */
+    struct model_info info;
+    char *name;
+    char *architecture;
+    char types[256];
+};
+
+/* Fills model->info and the arrays it points to; works for unknown architectures too. */
+enum status info_fill(struct model *model, const char *fallback_name, uint64_t file_bytes) MUST_USE;
+void info_free(struct model *model);
+
+#endif

@@ -1,0 +1,225 @@
+/* Multi-head attention over the paged KV cache, for any number of rows.
+ *
+ * Queries, keys and values are computed for all rows; each row is then finished on its own (bias,
+ * norm, rotation) and its key and value are written to its page. Only then do the rows attend, each
+ * up to its own position, so rows of one pass see each other exactly as if they had come one by
+ * one.
+ *
+ * A work item is one row and one KV head with the query heads that share it: a page of keys is read
+ * once for the group. A row's scores, softmax and weighted sum go over the positions in ascending
+ * order, whatever the pass looks like; this is what makes the result independent of batching,
+ * chunking, threads and splits. */
+#include "engine/shard/shard.h"
+
+#include <string.h>
+
+struct attention {
+    struct pass *pass;
+    float *qkv;
+    size_t ld_qkv;
+    size_t key_at; /* columns of qkv where keys and values begin */
+    size_t value_at;
+};
+
+static void norm_heads(const struct attention *a, uint32_t slot, float *x, uint32_t n_heads)
+{
+    const struct pass *pass = a->pass;
+    const struct layer_tensors *tensors =
+        &pass->shard->model->tensors.layers[pass->shard->spec.layer_begin + pass->layer];
+    const struct gguf_tensor *tensor = tensors->weight[slot];
+    const float *weight = pass->weights->vector[slot];
+    uint32_t head = pass->shape->head_k;
+
+    if (!tensor)
+        return;
+    if (tensor->dims[0] != head) {
+        norm_row(pass->shard, x, x, weight, NULL, (size_t)n_heads * head);
+        return;
+    }
+    for (uint32_t h = 0; h < n_heads; h++)
+        norm_row(pass->shard, x + (size_t)h * head, x + (size_t)h * head,
+                 weight + (tensor->dims[1] > 1 ? (size_t)h * head : 0), NULL, head);
+}
+
+static void add_bias(const struct pass *pass, uint32_t slot, float *x, size_t n)
+{
+    if (pass->weights->bias[slot])
+        pass->shard->ops->add(x, pass->weights->bias[slot], n);
+}
+
+static void turn_heads(const struct attention *a, size_t row, float *x, uint32_t n_heads)
+{
+    const struct pass *pass = a->pass;
+    const struct rope_table *table = &pass->shard->rope[pass->shape->rope];
+    const float *angles = pass->shard->scratch.angles[pass->shape->rope] + row * table->n_values;
+
+    if (!pass->shape->has_rope)
+        return;
+    for (uint32_t h = 0; h < n_heads; h++)
+        rope_turn(pass->arch->rope, x + (size_t)h * pass->shape->head_k, angles, table->n_values);
+}
+
+static void store_row(const struct attention *a, const struct shard_row *row, const float *key,
+                      const float *value)
+{
+    const struct kv *kv = a->pass->shard->kv;
+    const struct kv_layer *layer = &kv->layers[a->pass->layer];
+    float *block = kv_block(kv, row->slot, row->pos);
+    size_t at = row->pos % SHARD_KV_BLOCK_TOKENS;
+
+    for (uint32_t h = 0; h < a->pass->shape->n_kv_heads; h++) {
+        memcpy(kv_keys(layer, block, h) + at * layer->head_k, key + (size_t)h * layer->head_k,
+               layer->head_k * sizeof(float));
+        memcpy(kv_values(layer, block, h) + at * layer->head_v, value + (size_t)h * layer->head_v,
+               layer->head_v * sizeof(float));
+    }
+}
+
+static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct attention *a = ctx;
+    const struct pass *pass = a->pass;
+    const struct layer_shape *shape = pass->shape;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        float *query = a->qkv + r * a->ld_qkv;
+        float *key = query + a->key_at;
+        float *value = query + a->value_at;
+
+        add_bias(pass, SLOT_ATTN_QKV, query, a->value_at + layer_value_floats(shape));
+        add_bias(pass, SLOT_ATTN_Q, query, (size_t)shape->n_heads * shape->head_k);
+        add_bias(pass, SLOT_ATTN_K, key, layer_key_floats(shape));
+        add_bias(pass, SLOT_ATTN_V, value, layer_value_floats(shape));
+        norm_heads(a, SLOT_ATTN_Q_NORM, query, shape->n_heads);
+        norm_heads(a, SLOT_ATTN_K_NORM, key, shape->n_kv_heads);
+        turn_heads(a, r, query, shape->n_heads);
+        turn_heads(a, r, key, shape->n_kv_heads);
+        store_row(a, &pass->rows[r], key, value);
+    }
+}
+
+/* ---------------------------------------------------------------- attending */
+
+struct view { /* one row's look at one KV head */
+    uint32_t slot;
+    uint32_t begin, end; /* positions seen */
+    uint32_t kv_head;
+    uint32_t group; /* query heads */
+    const float *query;
+    float *scores; /* [group, ld_scores] */
+    size_t ld_scores;
+    float *out; /* [group, head_v] */
+};
+
+static uint32_t block_end(const struct view *v, uint32_t pos)
+{
+    uint32_t end = (pos / SHARD_KV_BLOCK_TOKENS + 1) * SHARD_KV_BLOCK_TOKENS;
+
+    return end < v->end ? end : v->end;
+}
+
+static void score(const struct pass *pass, const struct view *v)
+{
+    const struct kv *kv = pass->shard->kv;
+    const struct kv_layer *layer = &kv->layers[pass->layer];
+    float scale = pass->hparams->attention_scale;
+
+    for (uint32_t pos = v->begin, end; pos < v->end; pos = end) {
+        const float *keys = kv_keys(layer, kv_block(kv, v->slot, pos), v->kv_head);
+
+        end = block_end(v, pos);
+        for (uint32_t g = 0; g < v->group; g++) {
+            const float *query = v->query + (size_t)g * layer->head_k;
+            float *scores = v->scores + g * v->ld_scores;
+
+            for (uint32_t t = pos; t < end; t++)
+                scores[t - v->begin] =
+                    scale * pass->shard->ops->dot(
+                                query, keys + (size_t)(t % SHARD_KV_BLOCK_TOKENS) * layer->head_k,
+                                layer->head_k);
+        }
+    }
+}
+
+static void mix(const struct pass *pass, const struct view *v)
+{
+    const struct kv *kv = pass->shard->kv;
+    const struct kv_layer *layer = &kv->layers[pass->layer];
+
+    memset(v->out, 0, (size_t)v->group * layer->head_v * sizeof(float));
+    for (uint32_t pos = v->begin, end; pos < v->end; pos = end) {
+        const float *values = kv_values(layer, kv_block(kv, v->slot, pos), v->kv_head);
+
+        end = block_end(v, pos);
+        for (uint32_t g = 0; g < v->group; g++) {
+            float *out = v->out + (size_t)g * layer->head_v;
+            const float *scores = v->scores + g * v->ld_scores;
+
+            for (uint32_t t = pos; t < end; t++)
+                pass->shard->ops->axpy(scores[t - v->begin],
+                                       values + (size_t)(t % SHARD_KV_BLOCK_TOKENS) * layer->head_v,
+                                       out, layer->head_v);
+        }
+    }
+}
+
+static void attend_items(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct attention *a = ctx;
+    const struct pass *pass = a->pass;
+    const struct layer_shape *shape = pass->shape;
+    const struct scratch *scratch = &pass->shard->scratch;
+    uint32_t group = shape->n_heads / shape->n_kv_heads;
+
+    for (size_t i = begin; i < end; i++) {
+        size_t r = i / shape->n_kv_heads;
+        uint32_t head = (uint32_t)(i % shape->n_kv_heads);
+        uint32_t pos = pass->rows[r].pos;
+        struct view v = {.slot = pass->rows[r].slot, .end = pos + 1, .kv_head = head};
+
+        v.begin = shape->window && v.end > shape->window ? v.end - shape->window : 0;
+        v.group = group;
+        v.query = a->qkv + r * a->ld_qkv + (size_t)head * group * shape->head_k;
+        v.scores = scratch->scores + (size_t)thread * scratch->ld_scores;
+        v.ld_scores = (size_t)pass->shard->spec.n_ctx_tokens + 1;
+        v.out = scratch->attended + r * scratch->ld_attended + (size_t)head * group * shape->head_v;
+        score(pass, &v);
+        for (uint32_t g = 0; g < group; g++)
+            pass->shard->ops->softmax(v.scores + g * v.ld_scores, v.end - v.begin);
+        mix(pass, &v);
+    }
+}
+
+static void project(const struct attention *a, const float *in)
+{
+    const struct pass *pass = a->pass;
+    struct weight *const *m = pass->weights->matrix;
+    size_t n_embd = pass->hparams->n_embd;
+
+    if (m[SLOT_ATTN_QKV]) {
+        compute_matmul(pass->shard->compute, m[SLOT_ATTN_QKV], in, n_embd, pass->n_rows, a->qkv,
+                       a->ld_qkv);
+    } else {
+        const struct weight *w[3] = {m[SLOT_ATTN_Q], m[SLOT_ATTN_K], m[SLOT_ATTN_V]};
+        float *y[3] = {a->qkv, a->qkv + a->key_at, a->qkv + a->value_at};
+        size_t ldy[3] = {a->ld_qkv, a->ld_qkv, a->ld_qkv};
+
+        compute_matmul_many(pass->shard->compute, w, 3, in, n_embd, pass->n_rows, y, ldy);
+    }
+}
+
+void attention_run(struct pass *pass, const float *in, float *branch)
+{
+    const struct scratch *scratch = &pass->shard->scratch;
+    struct attention a = {.pass = pass, .qkv = scratch->qkv, .ld_qkv = scratch->ld_qkv};
+
+    a.key_at = (size_t)pass->shape->n_heads * pass->shape->head_k;
+    a.value_at = a.key_at + layer_key_floats(pass->shape);
+    project(&a, in);
+    compute_parallel(pass->shard->compute, pass->n_rows, finish_rows, &a);
+    compute_parallel(pass->shard->compute, pass->n_rows * pass->shape->n_kv_heads, attend_items,
+                     &a);
+    compute_matmul(pass->shard->compute, pass->weights->matrix[SLOT_ATTN_OUT], scratch->attended,
+                   scratch->ld_attended, pass->n_rows, branch, pass->hparams->n_embd);
+}

@@ -1,0 +1,102 @@
+/* One transformer layer, as the architecture's row describes it.
+ *
+ * Sequential: x += attention(norm(x)), then x += ffn(norm(x)). Parallel: both read x and are added
+ * together. Norms may stand before a branch, after it, or both; a branch without a norm of its own
+ * reads what the row says. Prefill and decode are the same code with different numbers of rows. */
+#include "engine/shard/shard.h"
+
+struct norm_step {
+    const struct pass *pass;
+    const float *weight;
+    const float *bias;
+    const float *in;
+    float *out;
+};
+
+static void norm_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct norm_step *step = ctx;
+    size_t n = step->pass->hparams->n_embd;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++)
+        norm_row(step->pass->shard, step->out + r * n, step->in + r * n, step->weight, step->bias,
+                 n);
+}
+
+static bool has_norm(const struct pass *pass, uint32_t slot)
+{
+    return pass->weights->vector[slot] != NULL;
+}
+
+/* The input of a branch: normed into scratch, or `in` itself where the layer has no such norm. */
+static const float *norm_in(const struct pass *pass, uint32_t slot, const float *in)
+{
+    struct norm_step step = {.pass = pass,
+                             .weight = pass->weights->vector[slot],
+                             .bias = pass->weights->bias[slot],
+                             .in = in,
+                             .out = pass->shard->scratch.normed};
+
+    if (!has_norm(pass, slot))
+        return in;
+    compute_parallel(pass->shard->compute, pass->n_rows, norm_rows, &step);
+    return step.out;
+}
+
+struct add_step {
+    const struct pass *pass;
+    const float *bias; /* of the branch's last product, or NULL */
+    const float *norm; /* after the branch, or NULL */
+    const float *norm_bias;
+    float *branch;
+};
+
+static void add_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct add_step *step = ctx;
+    const struct shard *shard = step->pass->shard;
+    size_t n = step->pass->hparams->n_embd;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        float *row = step->branch + r * n;
+
+        if (step->bias)
+            shard->ops->add(row, step->bias, n);
+        if (step->norm)
+            norm_row(shard, row, row, step->norm, step->norm_bias, n);
+        shard->ops->add(step->pass->hidden + r * n, row, n);
+    }
+}
+
+/* hidden += norm(branch + bias) */
+static void add_branch(const struct pass *pass, float *branch, uint32_t bias_slot,
+                       uint32_t norm_slot)
+{
+    struct add_step step = {.pass = pass,
+                            .bias = pass->weights->bias[bias_slot],
+                            .norm = pass->weights->vector[norm_slot],
+                            .norm_bias = pass->weights->bias[norm_slot],
+                            .branch = branch};
+
+    compute_parallel(pass->shard->compute, pass->n_rows, add_rows, &step);
+}
+
+static void feed_forward(struct pass *pass, const float *in, float *branch)
+{
+    if (pass->shape->experts)
+        moe_run(pass, in, branch);
+    else
+        ffn_run(pass, in, branch);
+}
+
+void block_run(struct pass *pass)
+{
+    float *branch = pass->shard->scratch.branch;
+
+    attention_run(pass, norm_in(pass, SLOT_ATTN_NORM, pass->hidden), branch);
+    add_branch(pass, branch, SLOT_ATTN_OUT, SLOT_POST_ATTN_NORM);
+    feed_forward(pass, norm_in(pass, SLOT_FFN_NORM, pass->hidden), branch);
+    add_branch(pass, branch, SLOT_FFN_DOWN, SLOT_POST_FFN_NORM);
+}

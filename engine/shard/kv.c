@@ -1,0 +1,147 @@
+/* Paged keys and values.
+ *
+ * A page holds SHARD_KV_BLOCK_TOKENS tokens of one sequence for all layers of the shard, so that
+ * the budget is one number and sequences of any length share it. Free pages are a stack: the page
+ * that was used last is used first, and memory that has never been needed never becomes resident.
+ * Within a page, the keys of one head lie together, which is how attention reads them.
+ *
+ * kv_extend first walks the rows without changing anything, then takes the pages: a pass that does
+ * not fit leaves every sequence as it was. */
+#include "engine/shard/kv.h"
+
+#include <assert.h>
+
+static size_t page_floats(const struct layer_shape *layers, uint32_t n_layers)
+{
+    size_t floats = 0;
+
+    for (uint32_t i = 0; i < n_layers; i++)
+        floats += ((size_t)layer_key_floats(&layers[i]) + layer_value_floats(&layers[i])) *
+                  SHARD_KV_BLOCK_TOKENS;
+    return floats;
+}
+
+uint64_t kv_bytes(const struct layer_shape *layers, uint32_t n_layers, uint32_t n_blocks)
+{
+    return (uint64_t)page_floats(layers, n_layers) * sizeof(float) * n_blocks;
+}
+
+static void kv_lay_out(struct kv *kv, const struct layer_shape *layers, uint32_t n_layers)
+{
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < n_layers; i++) {
+        kv->layers[i].head_k = layers[i].head_k;
+        kv->layers[i].head_v = layers[i].head_v;
+        kv->layers[i].key = at;
+        at += (size_t)layer_key_floats(&layers[i]) * SHARD_KV_BLOCK_TOKENS;
+        kv->layers[i].value = at;
+        at += (size_t)layer_value_floats(&layers[i]) * SHARD_KV_BLOCK_TOKENS;
+    }
+    kv->block_floats = at;
+}
+
+enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
+                   const struct shard_spec *spec, struct kv **out)
+{
+    struct kv *kv = MEM_NEW(struct kv);
+
+    *out = NULL;
+    if (!kv)
+        return STATUS_NO_MEMORY;
+    kv->n_slots = spec->n_slots;
+    kv->n_blocks = spec->n_kv_blocks;
+    kv->n_ctx_tokens = spec->n_ctx_tokens;
+    kv->blocks_per_slot = (spec->n_ctx_tokens + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
+    kv->table = MEM_NEW_N(uint32_t, (size_t)kv->n_slots * kv->blocks_per_slot);
+    kv->length = MEM_NEW_N(uint32_t, kv->n_slots);
+    kv->ahead = MEM_NEW_N(uint32_t, kv->n_slots);
+    kv->free = MEM_NEW_N(uint32_t, kv->n_blocks);
+    kv->layers = MEM_NEW_N(struct kv_layer, n_layers);
+    if (kv->layers)
+        kv_lay_out(kv, layers, n_layers);
+    if (kv->block_floats)
+        kv->pool = mem_aligned(64, kv->n_blocks, kv->block_floats * sizeof(float));
+    if (!kv->table || !kv->length || !kv->ahead || !kv->free || !kv->layers ||
+        (kv->block_floats && !kv->pool)) {
+        kv_free(&kv);
+        return STATUS_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < kv->n_blocks; i++)
+        kv->free[i] = kv->n_blocks - 1 - i;
+    kv->n_free = kv->n_blocks;
+    *out = kv;
+    return STATUS_OK;
+}
+
+void kv_free(struct kv **kv)
+{
+    if (!*kv)
+        return;
+    mem_free((*kv)->table);
+    mem_free((*kv)->length);
+    mem_free((*kv)->ahead);
+    mem_free((*kv)->free);
+    mem_free((*kv)->layers);
+    mem_free((*kv)->pool);
+    mem_free(*kv);
+    *kv = NULL;
+}
+
+/* How many pages the rows need beyond those their slots have. */
+static enum status kv_check(struct kv *kv, const struct shard_row *rows, size_t n_rows,
+                            uint32_t *n_pages)
+{
+    *n_pages = 0;
+    for (size_t i = 0; i < n_rows; i++) {
+        if (rows[i].slot >= kv->n_slots)
+            return STATUS_INVALID;
+        kv->ahead[rows[i].slot] = kv->length[rows[i].slot];
+    }
+    for (size_t i = 0; i < n_rows; i++) {
+        uint32_t *next = &kv->ahead[rows[i].slot];
+
+        if (rows[i].pos != *next)
+            return STATUS_INVALID;
+        if (*next >= kv->n_ctx_tokens)
+            return STATUS_CONTEXT;
+        *n_pages += *next % SHARD_KV_BLOCK_TOKENS == 0;
+        (*next)++;
+    }
+    return STATUS_OK;
+}
+
+enum status kv_extend(struct kv *kv, const struct shard_row *rows, size_t n_rows)
+{
+    uint32_t n_pages;
+    enum status status = kv_check(kv, rows, n_rows, &n_pages);
+
+    if (status)
+        return status;
+    if (n_pages > kv->n_free)
+        return STATUS_NO_ROOM;
+    for (size_t i = 0; i < n_rows; i++) {
+        uint32_t slot = rows[i].slot;
+
+        if (rows[i].pos % SHARD_KV_BLOCK_TOKENS == 0)
+            kv->table[(size_t)slot * kv->blocks_per_slot + rows[i].pos / SHARD_KV_BLOCK_TOKENS] =
+                kv->free[--kv->n_free];
+        kv->length[slot] = rows[i].pos + 1;
+    }
+    return STATUS_OK;
+}
+
+void kv_truncate(struct kv *kv, uint32_t slot, uint32_t from)
+{
+    uint32_t keep;
+    uint32_t have;
+
+    assert(slot < kv->n_slots);
+    if (from >= kv->length[slot])
+        return;
+    keep = (from + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
+    have = (kv->length[slot] + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
+    for (uint32_t b = have; b > keep; b--)
+        kv->free[kv->n_free++] = kv->table[(size_t)slot * kv->blocks_per_slot + b - 1];
+    kv->length[slot] = from;
+}

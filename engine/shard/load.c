@@ -1,0 +1,202 @@
+/* The weights of a shard.
+ *
+ * Matrices stay where the file has them: a weight is a view that the kernels read (or repack, where
+ * they know better). Norms and biases are small and are decoded to float32 once. Of a tensor of
+ * experts every expert becomes a weight of its own, so that only those a token uses are read. */
+#include "engine/shard/shard.h"
+
+#include <assert.h>
+
+/* Which slots are multiplied as matrices; all others are vectors. */
+static bool slot_is_matrix(const struct gguf_tensor *tensor, uint32_t slot)
+{
+    if (slot == SLOT_ATTN_Q_NORM || slot == SLOT_ATTN_K_NORM)
+        return false;
+    return tensor->dims[1] > 1 || tensor->dims[2] > 1 || slot == SLOT_ROUTER;
+}
+
+static struct matrix matrix_of(const struct gguf_tensor *tensor, uint64_t index)
+{
+    struct matrix m = {.type = (enum tensor_type)tensor->type,
+                       .n_rows = (uint32_t)tensor->dims[1],
+                       .n_cols = (uint32_t)tensor->dims[0]};
+
+    m.row_bytes = (size_t)(tensor->n_bytes / (tensor->dims[1] * tensor->dims[2]));
+    m.data = (const uint8_t *)tensor->data + (size_t)index * m.row_bytes * m.n_rows;
+    return m;
+}
+
+static enum status load_matrix(struct shard *shard, const struct gguf_tensor *tensor,
+                               struct weight **out)
+{
+    struct matrix m = matrix_of(tensor, 0);
+
+    return weight_new(shard->compute, &m, out);
+}
+
+static enum status load_vector(const struct gguf_tensor *tensor, float **out)
+{
+    *out = MEM_NEW_N(float, (size_t)tensor->n_values);
+    if (!*out)
+        return STATUS_NO_MEMORY;
+    tensor_decode((enum tensor_type)tensor->type, tensor->data, *out, (size_t)tensor->n_values);
+    return STATUS_OK;
+}
+
+static enum status load_experts(struct shard *shard, const struct gguf_tensor *tensor,
+                                struct weight ***out)
+{
+    struct weight **experts = MEM_NEW_N(struct weight *, (size_t)tensor->dims[2]);
+    enum status status = experts ? STATUS_OK : STATUS_NO_MEMORY;
+
+    *out = experts;
+    for (uint64_t e = 0; e < tensor->dims[2] && !status; e++) {
+        struct matrix m = matrix_of(tensor, e);
+
+        status = weight_new(shard->compute, &m, &experts[e]);
+    }
+    return status;
+}
+
+static int expert_matrix_of(uint32_t slot)
+{
+    switch (slot) {
+    case SLOT_EXPERT_GATE:
+        return EXPERT_MATRIX_GATE;
+    case SLOT_EXPERT_UP:
+        return EXPERT_MATRIX_UP;
+    case SLOT_EXPERT_DOWN:
+        return EXPERT_MATRIX_DOWN;
+    default:
+        return -1;
+    }
+}
+
+static enum status load_layer(struct shard *shard, const struct layer_tensors *tensors,
+                              struct layer_weights *out)
+{
+    enum status status = STATUS_OK;
+
+    for (uint32_t s = 0; s < SLOT_COUNT && !status; s++) {
+        const struct gguf_tensor *tensor = tensors->weight[s];
+        int expert = expert_matrix_of(s);
+
+        if (tensor && expert >= 0)
+            status = load_experts(shard, tensor, &out->experts[expert]);
+        else if (tensor && slot_is_matrix(tensor, s))
+            status = load_matrix(shard, tensor, &out->matrix[s]);
+        else if (tensor)
+            status = load_vector(tensor, &out->vector[s]);
+        if (!status && tensors->bias[s])
+            status = load_vector(tensors->bias[s], &out->bias[s]);
+    }
+    return status;
+}
+
+/* Vectors of the model's ends: the input's with the embedding, the output's with the head. */
+static enum status load_ends(struct shard *shard)
+{
+    const struct model_tensors *t = &shard->model->tensors;
+    const struct shard_spec *spec = &shard->spec;
+    const struct gguf_tensor *head = t->weight[MODEL_SLOT_OUTPUT];
+    enum status status = STATUS_OK;
+
+    head = head ? head : t->weight[MODEL_SLOT_TOKEN_EMBD];
+    if (spec->embed)
+        status = load_matrix(shard, t->weight[MODEL_SLOT_TOKEN_EMBD], &shard->embed);
+    if (!status && spec->head)
+        status = load_matrix(shard, head, &shard->output);
+    if (!status && spec->layer_begin == 0 && spec->layer_end > 0 &&
+        t->weight[MODEL_SLOT_POSITION_EMBD])
+        status = load_matrix(shard, t->weight[MODEL_SLOT_POSITION_EMBD], &shard->positions);
+    for (uint32_t s = 0; s < MODEL_SLOT_COUNT && !status; s++) {
+        bool wanted = (s == MODEL_SLOT_TOKEN_EMBD_NORM && spec->embed) ||
+                      (s == MODEL_SLOT_OUTPUT_NORM && spec->head);
+
+        if (wanted && t->weight[s])
+            status = load_vector(t->weight[s], &shard->model_vector[s]);
+        if (!status && (wanted || (s == MODEL_SLOT_OUTPUT && spec->head)) && t->bias[s])
+            status = load_vector(t->bias[s], &shard->model_bias[s]);
+    }
+    return status;
+}
+
+static enum status load_ropes(struct shard *shard)
+{
+    const struct hparams *hp = &shard->model->hparams;
+    const struct gguf_tensor *factors = shard->model->tensors.weight[MODEL_SLOT_ROPE_FREQS];
+    float *divisors = NULL;
+    enum status status = STATUS_OK;
+
+    if (factors)
+        status = load_vector(factors, &divisors);
+    for (uint32_t i = 0; i < MODEL_MAX_ROPES && !status; i++) {
+        if (hp->rope[i].n_values)
+            status = rope_table_fill(&shard->rope[i], &hp->rope[i], divisors);
+    }
+    mem_free(divisors);
+    return status;
+}
+
+enum status shard_load(struct shard *shard)
+{
+    const struct shard_spec *spec = &shard->spec;
+    uint32_t n = spec->layer_end - spec->layer_begin;
+    enum status status = STATUS_OK;
+
+    shard->layers = MEM_NEW_N(struct layer_weights, n);
+    if (!shard->layers)
+        return STATUS_NO_MEMORY;
+    for (uint32_t i = 0; i < n && !status; i++)
+        status = load_layer(shard, &shard->model->tensors.layers[spec->layer_begin + i],
+                            &shard->layers[i]);
+    if (!status)
+        status = load_ends(shard);
+    return status ? status : load_ropes(shard);
+}
+
+static void unload_layer(struct layer_weights *layer, uint32_t n_experts)
+{
+    for (uint32_t s = 0; s < SLOT_COUNT; s++) {
+        weight_free(&layer->matrix[s]);
+        mem_free(layer->vector[s]);
+        mem_free(layer->bias[s]);
+    }
+    for (int m = 0; m < EXPERT_MATRICES; m++) {
+        for (uint32_t e = 0; layer->experts[m] && e < n_experts; e++)
+            weight_free(&layer->experts[m][e]);
+        mem_free(layer->experts[m]);
+    }
+}
+
+void shard_unload(struct shard *shard)
+{
+    uint32_t n = shard->layers ? shard->spec.layer_end - shard->spec.layer_begin : 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        unload_layer(&shard->layers[i], shard->model->hparams.n_experts);
+    mem_free(shard->layers);
+    weight_free(&shard->embed);
+    weight_free(&shard->output);
+    weight_free(&shard->positions);
+    for (uint32_t s = 0; s < MODEL_SLOT_COUNT; s++) {
+        mem_free(shard->model_vector[s]);
+        mem_free(shard->model_bias[s]);
+    }
+    for (uint32_t i = 0; i < MODEL_MAX_ROPES; i++)
+        rope_table_free(&shard->rope[i]);
+}
+
+uint64_t shard_weight_bytes(const struct model *model, const struct shard_spec *spec)
+{
+    const struct model_info *info = model_info(model);
+    uint64_t bytes = 0;
+
+    for (uint32_t il = spec->layer_begin; il < spec->layer_end && il < info->n_layers; il++)
+        bytes += info->layer_bytes[il];
+    if (spec->embed || (spec->head && info->tied))
+        bytes += info->embed_bytes;
+    if (spec->head)
+        bytes += info->head_bytes;
+    return bytes;
+}

@@ -1,0 +1,182 @@
+/* Mixture of experts.
+ *
+ * A router scores all experts per row; the best few feed-forwards run and their outputs are summed
+ * with weights. Rows are grouped by expert, so that an expert's matrices are read once for all rows
+ * that chose it. A row adds its experts in ascending order of their number, in every pass, which
+ * keeps its result independent of the rows beside it. */
+#include "engine/shard/shard.h"
+
+#include <math.h>
+#include <string.h>
+
+static void score_experts(const struct pass *pass, float *scores)
+{
+    size_t n = pass->hparams->n_experts;
+
+    if (pass->weights->bias[SLOT_ROUTER])
+        pass->shard->ops->add(scores, pass->weights->bias[SLOT_ROUTER], n);
+    switch (pass->arch->expert_gate) {
+    case EXPERT_GATE_SOFTMAX:
+        pass->shard->ops->softmax(scores, n);
+        break;
+    case EXPERT_GATE_SIGMOID:
+        for (size_t e = 0; e < n; e++)
+            scores[e] = 1 / (1 + expf(-scores[e]));
+        break;
+    }
+}
+
+/* The numbers of the n_used highest scores, ascending; equal scores: the lower number first. */
+static void choose_experts(const struct hparams *hp, const float *scores, uint32_t *chosen)
+{
+    for (uint32_t k = 0; k < hp->n_experts_used; k++) {
+        uint32_t best = UINT32_MAX;
+        uint32_t at = k;
+
+        for (uint32_t e = 0, c = 0; e < hp->n_experts; e++) {
+            if (c < k && chosen[c] == e) {
+                c++;
+                continue;
+            }
+            if (best == UINT32_MAX || scores[e] > scores[best])
+                best = e;
+        }
+        for (; at > 0 && chosen[at - 1] > best; at--)
+            chosen[at] = chosen[at - 1];
+        chosen[at] = best;
+    }
+}
+
+static void weigh_experts(const struct pass *pass, const float *scores, const uint32_t *chosen,
+                          float *weights)
+{
+    const struct hparams *hp = pass->hparams;
+    float sum = 0;
+
+    for (uint32_t k = 0; k < hp->n_experts_used; k++) {
+        weights[k] = scores[chosen[k]];
+        sum += weights[k];
+    }
+    for (uint32_t k = 0; k < hp->n_experts_used; k++) {
+        if (pass->arch->expert_weights_sum_to_one)
+            weights[k] /= sum;
+        weights[k] *= hp->expert_weight_scale;
+    }
+}
+
+static void route_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct pass *pass = ctx;
+    const struct hparams *hp = pass->hparams;
+    const struct scratch *s = &pass->shard->scratch;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        float *scores = s->router + r * hp->n_experts;
+        uint32_t *chosen = s->chosen + r * hp->n_experts_used;
+
+        score_experts(pass, scores);
+        choose_experts(hp, scores, chosen);
+        weigh_experts(pass, scores, chosen, s->chosen_weights + r * hp->n_experts_used);
+    }
+}
+
+/* Rows that chose expert e, with their weights for it. */
+static size_t rows_of_expert(const struct pass *pass, uint32_t e)
+{
+    const struct scratch *s = &pass->shard->scratch;
+    uint32_t n_used = pass->hparams->n_experts_used;
+    size_t n = 0;
+
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        for (uint32_t k = 0; k < n_used; k++) {
+            if (s->chosen[r * n_used + k] != e)
+                continue;
+            s->expert_rows[n] = (uint32_t)r;
+            s->expert_weights[n++] = s->chosen_weights[r * n_used + k];
+            break;
+        }
+    }
+    return n;
+}
+
+struct expert_step {
+    const struct pass *pass;
+    const float *gate_bias; /* [n_expert_ff], or NULL */
+    const float *up_bias;
+};
+
+static void activate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct expert_step *step = ctx;
+    const struct shard *shard = step->pass->shard;
+    size_t n_ff = step->pass->hparams->n_expert_ff;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        float *gate = shard->scratch.ff + r * shard->scratch.ld_ff;
+
+        if (step->gate_bias)
+            shard->ops->add(gate, step->gate_bias, n_ff);
+        if (step->up_bias)
+            shard->ops->add(gate + n_ff, step->up_bias, n_ff);
+        activate_row(shard, gate, gate + n_ff, n_ff);
+    }
+}
+
+static const float *expert_bias(const struct pass *pass, uint32_t slot, uint32_t e, size_t n)
+{
+    return pass->weights->bias[slot] ? pass->weights->bias[slot] + e * n : NULL;
+}
+
+static void run_expert(const struct pass *pass, uint32_t e, const float *in, size_t n, float *out)
+{
+    const struct scratch *s = &pass->shard->scratch;
+    struct weight **const *m = pass->weights->experts;
+    size_t n_embd = pass->hparams->n_embd;
+    size_t n_ff = pass->hparams->n_expert_ff;
+    const struct weight *w[2] = {m[EXPERT_MATRIX_GATE][e], m[EXPERT_MATRIX_UP][e]};
+    float *y[2] = {s->ff, s->ff + n_ff};
+    size_t ldy[2] = {s->ld_ff, s->ld_ff};
+    struct expert_step step = {.pass = pass,
+                               .gate_bias = expert_bias(pass, SLOT_EXPERT_GATE, e, n_ff),
+                               .up_bias = expert_bias(pass, SLOT_EXPERT_UP, e, n_ff)};
+
+    compute_matmul_many(pass->shard->compute, w, 2, in, n_embd, n, y, ldy);
+    compute_parallel(pass->shard->compute, n, activate_rows, &step);
+    compute_matmul(pass->shard->compute, m[EXPERT_MATRIX_DOWN][e], s->ff, s->ld_ff, n, out, n_embd);
+}
+
+static void add_expert(const struct pass *pass, uint32_t e, const float *in, float *branch)
+{
+    const struct scratch *s = &pass->shard->scratch;
+    const struct vector_ops *ops = pass->shard->ops;
+    size_t n_embd = pass->hparams->n_embd;
+    const float *bias = expert_bias(pass, SLOT_EXPERT_DOWN, e, n_embd);
+    size_t n = rows_of_expert(pass, e);
+
+    if (n == 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        memcpy(s->expert_in + i * n_embd, in + s->expert_rows[i] * n_embd, n_embd * sizeof *in);
+    run_expert(pass, e, s->expert_in, n, s->expert_out);
+    for (size_t i = 0; i < n; i++) {
+        float *out = s->expert_out + i * n_embd;
+
+        if (bias)
+            ops->add(out, bias, n_embd);
+        ops->axpy(s->expert_weights[i], out, branch + s->expert_rows[i] * n_embd, n_embd);
+    }
+}
+
+void moe_run(struct pass *pass, const float *in, float *branch)
+{
+    const struct hparams *hp = pass->hparams;
+
+    compute_matmul(pass->shard->compute, pass->weights->matrix[SLOT_ROUTER], in, hp->n_embd,
+                   pass->n_rows, pass->shard->scratch.router, hp->n_experts);
+    compute_parallel(pass->shard->compute, pass->n_rows, route_rows, pass);
+    memset(branch, 0, pass->n_rows * hp->n_embd * sizeof *branch);
+    for (uint32_t e = 0; e < hp->n_experts; e++)
+        add_expert(pass, e, in, branch);
+}

@@ -1,0 +1,101 @@
+/* Work memory of a shard.
+ *
+ * Everything that a pass writes has its place from the time the shard is opened, so that the path
+ * of a token allocates nothing and its memory is known before. One walk over the fields serves
+ * twice: it measures, and it hands out places. */
+#include "engine/shard/shard.h"
+
+struct places {
+    uint8_t *memory; /* NULL while measuring */
+    size_t at;
+};
+
+static void *place(struct places *places, size_t n_rows, size_t n_cols)
+{
+    size_t at = places->at;
+
+    places->at = (at + n_rows * n_cols * sizeof(float) + 63) & ~(size_t)63;
+    return places->memory ? places->memory + at : NULL;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static void measure_layer(const struct hparams *hp, const struct layer_shape *layer,
+                          const struct shard_spec *spec, struct scratch *s)
+{
+    size_t group = layer->n_heads / layer->n_kv_heads;
+    size_t ff = larger(layer->n_ff, larger(hp->n_expert_ff, hp->n_shared_ff));
+
+    s->ld_qkv = larger(s->ld_qkv, hparams_dim(hp, layer, DIM_QKV, false));
+    s->ld_attended = larger(s->ld_attended, hparams_dim(hp, layer, DIM_ATT, false));
+    s->ld_ff = larger(s->ld_ff, 2 * ff);
+    s->ld_scores = larger(s->ld_scores, group * ((size_t)spec->n_ctx_tokens + 1));
+}
+
+static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *spec,
+                            struct scratch *s, struct places *p)
+{
+    size_t rows = spec->max_rows;
+
+    for (uint32_t il = spec->layer_begin; il < spec->layer_end; il++)
+        measure_layer(hp, &hp->layers[il], spec, s);
+    s->normed = place(p, rows, hp->n_embd);
+    s->qkv = place(p, rows, s->ld_qkv);
+    s->attended = place(p, rows, s->ld_attended);
+    s->branch = place(p, rows, hp->n_embd);
+    s->ff = place(p, rows, s->ld_ff);
+    s->scores = place(p, spec->n_threads, s->ld_scores);
+    for (uint32_t i = 0; i < MODEL_MAX_ROPES; i++)
+        s->angles[i] = place(p, rows, hp->rope[i].n_values);
+    s->router = place(p, rows, hp->n_experts);
+    s->chosen = place(p, rows, hp->n_experts_used);
+    s->chosen_weights = place(p, rows, hp->n_experts_used);
+    if (hp->n_experts) {
+        s->expert_rows = place(p, rows, 1);
+        s->expert_weights = place(p, rows, 1);
+        s->expert_in = place(p, rows, hp->n_embd);
+        s->expert_out = place(p, rows, hp->n_embd);
+    }
+}
+
+uint64_t scratch_bytes(const struct hparams *hparams, const struct shard_spec *spec)
+{
+    struct scratch scratch = {0};
+    struct places places = {0};
+
+    scratch_lay_out(hparams, spec, &scratch, &places);
+    return places.at;
+}
+
+enum status scratch_new(const struct hparams *hparams, const struct shard_spec *spec,
+                        struct scratch *out)
+{
+    struct places places = {0};
+
+    *out = (struct scratch){0};
+    places.memory = mem_aligned(64, 1, scratch_bytes(hparams, spec));
+    if (!places.memory)
+        return STATUS_NO_MEMORY;
+    scratch_lay_out(hparams, spec, out, &places);
+    out->memory = places.memory;
+    return STATUS_OK;
+}
+
+void scratch_free(struct scratch *scratch)
+{
+    mem_free(scratch->memory);
+    *scratch = (struct scratch){0};
+}
+
+size_t scratch_max_cols(const struct hparams *hparams, const struct shard_spec *spec)
+{
+    struct scratch scratch = {0};
+    struct places places = {0};
+
+    scratch_lay_out(hparams, spec, &scratch, &places);
+    return larger(hparams->n_embd,
+                  larger(scratch.ld_attended, larger(scratch.ld_qkv, scratch.ld_ff)));
+}

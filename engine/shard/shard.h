@@ -1,0 +1,94 @@
+#ifndef SKEIN_ENGINE_SHARD_SHARD_H
+#define SKEIN_ENGINE_SHARD_SHARD_H
+
+/* Inside the engine: a shard, and what one pass through a layer works on. */
+#include "engine/model/model.h"
+#include "engine/shard/kv.h"
+#include "engine/shard/rope.h"
+
+enum expert_matrix { EXPERT_MATRIX_GATE, EXPERT_MATRIX_UP, EXPERT_MATRIX_DOWN, EXPERT_MATRICES };
+
+struct layer_weights { /* NULL where the layer has none */
+    struct weight *matrix[SLOT_COUNT];
+    float *vector[SLOT_COUNT]; /* norms and other tensors that are not multiplied as matrices */
+    float *bias[SLOT_COUNT];
+    struct weight **experts[EXPERT_MATRICES]; /* [n_experts] each */
+};
+
+/* Work memory for max_rows rows, one allocation; pages become resident when they are used. */
+struct scratch {
+    void *memory;
+    float *normed;                  /* [max_rows, n_embd] */
+    float *qkv;                     /* [max_rows, ld_qkv]: queries, keys, values */
+    float *attended;                /* [max_rows, ld_attended] */
+    float *branch;                  /* [max_rows, n_embd]: what is added to the residual */
+    float *ff;                      /* [max_rows, ld_ff]: gate, up */
+    float *scores;                  /* [n_threads, ld_scores] */
+    float *angles[MODEL_MAX_ROPES]; /* [max_rows, rope.n_values] */
+    float *router;                  /* [max_rows, n_experts] */
+    uint32_t *chosen;               /* [max_rows, n_experts_used], ascending */
+    float *chosen_weights;          /* [max_rows, n_experts_used] */
+    uint32_t *expert_rows;          /* [max_rows]: rows that use one expert */
+    float *expert_weights;          /* [max_rows] */
+    float *expert_in;               /* [max_rows, n_embd] */
+    float *expert_out;              /* [max_rows, n_embd] */
+    size_t ld_qkv, ld_attended, ld_ff, ld_scores;
+};
+
+struct shard {
+    const struct model *model;
+    struct shard_spec spec;
+    struct compute *compute;
+    const struct vector_ops *ops;
+    struct layer_weights *layers; /* [layer_end - layer_begin] */
+    struct weight *embed;
+    struct weight *output;
+    float *model_vector[MODEL_SLOT_COUNT];
+    float *model_bias[MODEL_SLOT_COUNT];
+    struct weight *positions; /* learned positions, where layer 0 is here */
+    struct rope_table rope[MODEL_MAX_ROPES];
+    struct kv *kv;
+    struct scratch scratch;
+};
+
+/* Rows on their way through one layer. */
+struct pass {
+    struct shard *shard;
+    const struct arch *arch;
+    const struct hparams *hparams;
+    const struct shard_row *rows;
+    size_t n_rows;
+    float *hidden;  /* [n_rows, n_embd] */
+    uint32_t layer; /* index within the shard */
+    const struct layer_shape *shape;
+    const struct layer_weights *weights;
+};
+
+/* block.c: one layer, in place. */
+void block_run(struct pass *pass);
+/* attention.c: from normed input [n_rows, n_embd] to branch [n_rows, n_embd]. */
+void attention_run(struct pass *pass, const float *in, float *branch);
+/* ffn.c, moe.c: the same for a dense feed-forward and for one of experts. */
+void ffn_run(struct pass *pass, const float *in, float *branch);
+void moe_run(struct pass *pass, const float *in, float *branch);
+
+/* norm.c: one row; bias may be NULL, weight too. out may be x. */
+void norm_row(const struct shard *shard, float *out, const float *x, const float *weight,
+              const float *bias, size_t n);
+/* ffn.c: gate = activation(gate) · up, or, without up, gate = activation(gate). */
+void activate_row(const struct shard *shard, float *gate, const float *up, size_t n);
+
+/* scratch.c: sizes and places. */
+uint64_t scratch_bytes(const struct hparams *hparams, const struct shard_spec *spec);
+enum status scratch_new(const struct hparams *hparams, const struct shard_spec *spec,
+                        struct scratch *out) MUST_USE;
+void scratch_free(struct scratch *scratch);
+/* Most columns and rows of a product of this shard. */
+size_t scratch_max_cols(const struct hparams *hparams, const struct shard_spec *spec);
+
+/* load.c: weights of the shard from the model's tensors. */
+enum status shard_load(struct shard *shard) MUST_USE;
+void shard_unload(struct shard *shard);
+uint64_t shard_weight_bytes(const struct model *model, const struct shard_spec *spec);
+
+#endif
