@@ -123,50 +123,54 @@ enum status explain_no_room(const struct plan_node *nodes, uint32_t n_nodes,
                      "%s; add a node, raise --memory or take a smaller model", numbers);
 }
 
-/* Latency of the best plan over the nodes in use and this one that gives it work; 0 for none. */
-static enum status latency_with(const struct plan_node *nodes, uint32_t index,
-                                const struct plan_model *model, const struct plan_request *request,
-                                const struct plan *plan, double *out)
+/* Latency of the plan when the node takes layers [begin, end) from the stage; 0 where it cannot. */
+static double latency_taking(const struct problem *p, const struct problem_node *n,
+                             const struct choice *chosen, uint32_t stage, uint32_t begin,
+                             uint32_t end, double latency)
 {
-    struct plan_node few[PLAN_MAX_NODES];
-    char why[PLAN_MAX_NODES][200];
-    struct plan_request again = *request;
-    struct aim aim = {.weight_latency = 1, .max_stages = PLAN_MAX_NODES};
-    struct problem p;
-    struct choice best;
-    enum status status;
+    const struct problem_node *old = &p->nodes[chosen->node[stage]];
+    int64_t change = n->cost_ps[end] - n->cost_ps[begin] - old->cost_ps[end] + old->cost_ps[begin];
 
-    *out = 0;
-    if (plan->n_stages >= PLAN_MAX_NODES)
-        return STATUS_OK;
-    again.head = request->head >= 0 ? 0 : -1;
-    for (uint32_t i = 0; i < plan->n_stages; i++)
-        few[i] = nodes[plan->stages[i].node];
-    few[plan->n_stages] = nodes[index];
-    aim.must = (int)plan->n_stages;
-    status = problem_build(&p, few, plan->n_stages + 1, model, &again, why, NULL);
-    if (status == STATUS_OK) {
-        problem_limit(&p, PLAN_MAX_PS);
-        status = problem_solve(&p, &aim, &best);
+    if (p->bytes_sum[end] - p->bytes_sum[begin] > n->room)
+        return 0;
+    change += n->pass_ps + n->hop_ps + (chosen->n_stages == 1 ? old->hop_ps : 0);
+    return latency + (double)change * 1e-12;
+}
+
+/* The least latency with some layers of one stage on this node; 0 where it can take none. */
+static double latency_with(const struct problem *p, const struct problem_node *n,
+                           const struct choice *chosen, double latency)
+{
+    double least = 0;
+    uint32_t begin = 0;
+
+    for (uint32_t stage = 0; stage < chosen->n_stages; begin = chosen->end[stage++]) {
+        uint32_t end = chosen->end[stage], most = end - begin - (stage > 0 && end > begin);
+
+        for (uint32_t k = 1; k <= most; k++) {
+            double front = latency_taking(p, n, chosen, stage, begin, begin + k, latency);
+            double back = latency_taking(p, n, chosen, stage, end - k, end, latency);
+
+            if (stage > 0 && front > 0 && (least <= 0 || front < least))
+                least = front;
+            if (back > 0 && (least <= 0 || back < least))
+                least = back;
+        }
     }
-    if (status == STATUS_OK && best.key != PLAN_NO_KEY)
-        *out = (double)best.key * 1e-12;
-    problem_free(&p);
-    return status;
+    return least;
 }
 
 /* The sentence for one node that could run the model and takes no part. */
-static enum status explain_node(const struct problem *p, const struct problem_node *n,
-                                const struct plan_node *nodes, const struct plan_model *model,
-                                const struct plan_request *request, const struct plan *plan,
-                                char *out, size_t size)
+static void explain_node(const struct problem *p, const struct problem_node *n,
+                         const struct plan_node *nodes, const struct plan_model *model,
+                         const struct plan_request *request, const struct choice *chosen,
+                         const struct plan *plan, char *out, size_t size)
 {
     const struct plan_node *node = &nodes[n->index];
     uint64_t layer = smallest_layer(p) + model->scratch_bytes;
     bool throughput = request->objective == PLAN_THROUGHPUT;
-    double now = throughput ? plan->slowest_stage_seconds : plan->latency_seconds, with = 0;
+    double now = throughput ? plan->slowest_stage_seconds : plan->latency_seconds, with;
     char a[32], b[32];
-    enum status status = STATUS_OK;
 
     if (node->memory_bytes < layer && !n->can_head) {
         (void)snprintf(out, size,
@@ -174,14 +178,14 @@ static enum status explain_node(const struct problem *p, const struct problem_no
                        "with its KV takes %s)",
                        node->name, bytes_format_size(node->memory_bytes, a, sizeof a),
                        bytes_format_size(layer, b, sizeof b));
-        return STATUS_OK;
+        return;
     }
     if (throughput) {
         (void)snprintf(out, size, "%s is left out: with it the slowest stage would not be below %s",
                        node->name, format_seconds(now, a, sizeof a));
-        return STATUS_OK;
+        return;
     }
-    status = latency_with(nodes, n->index, model, request, plan, &with);
+    with = latency_with(p, n, chosen, now);
     (void)format_seconds(with, a, sizeof a);
     (void)format_seconds(now, b, sizeof b);
     if (with <= 0)
@@ -192,24 +196,21 @@ static enum status explain_node(const struct problem *p, const struct problem_no
     else
         (void)snprintf(out, size, "%s is left out: with it a token would take %s instead of %s",
                        node->name, a, b);
-    return status;
 }
 
-enum status explain_left_out(struct problem *p, const struct plan_node *nodes, uint32_t n_nodes,
-                             const struct plan_model *model, const struct plan_request *request,
-                             const struct choice *chosen, char why_left[PLAN_MAX_NODES][200],
-                             struct plan *plan)
+void explain_left_out(const struct problem *p, const struct plan_node *nodes, uint32_t n_nodes,
+                      const struct plan_model *model, const struct plan_request *request,
+                      const struct choice *chosen, char why_left[PLAN_MAX_NODES][200],
+                      struct plan *plan)
 {
-    enum status status = STATUS_OK;
-
-    for (uint32_t i = 0; i < p->n_nodes && status == STATUS_OK; i++) {
+    for (uint32_t i = 0; i < p->n_nodes; i++) {
         bool used = false;
 
         for (uint32_t s = 0; s < chosen->n_stages; s++)
             used = used || chosen->node[s] == i;
         if (!used)
-            status = explain_node(p, &p->nodes[i], nodes, model, request, plan,
-                                  why_left[p->nodes[i].index], sizeof why_left[0]);
+            explain_node(p, &p->nodes[i], nodes, model, request, chosen, plan,
+                         why_left[p->nodes[i].index], sizeof why_left[0]);
     }
     for (uint32_t i = 0; i < n_nodes; i++) {
         if (!why_left[i][0])
@@ -218,5 +219,4 @@ enum status explain_left_out(struct problem *p, const struct plan_node *nodes, u
         (void)snprintf(plan->left_out[plan->n_left_out++].why, sizeof plan->left_out[0].why, "%s",
                        why_left[i]);
     }
-    return status;
 }

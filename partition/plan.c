@@ -48,10 +48,8 @@ static enum status smallest_limit(struct problem *p, int64_t *out_limit, uint32_
 
 static enum status solve(struct problem *p, enum plan_objective objective, struct choice *best)
 {
-    struct aim aim = {.weight_latency = LATENCY_WEIGHT,
-                      .weight_stages = 1,
-                      .max_stages = PLAN_MAX_NODES,
-                      .must = -1};
+    struct aim aim = {
+        .weight_latency = LATENCY_WEIGHT, .weight_stages = 1, .max_stages = PLAN_MAX_NODES};
 
     if (objective == PLAN_THROUGHPUT) {
         int64_t limit;
@@ -127,9 +125,7 @@ enum status plan_make(const struct plan_node *nodes, uint32_t n_nodes,
     }
     write_stages(&p, &best, model, out);
     plan_predict(out, nodes, model, request);
-    status = explain_left_out(&p, nodes, n_nodes, model, request, &best, why_left, out);
-    if (status != STATUS_OK)
-        status = fault_set(fault, status, "no memory to plan");
+    explain_left_out(&p, nodes, n_nodes, model, request, &best, why_left, out);
 out:
     problem_free(&p);
     return status;

@@ -212,8 +212,7 @@ void problem_single(const struct problem *p, const struct aim *aim, struct choic
     for (uint32_t i = 0; i < p->n_nodes; i++) {
         int64_t key;
 
-        if (p->nodes[i].head_reach != (int32_t)p->n_layers ||
-            (aim->must >= 0 && aim->must != (int)i))
+        if (p->nodes[i].head_reach != (int32_t)p->n_layers)
             continue;
         key =
             aim->weight_latency * problem_stage_ps(p, i, 0, p->n_layers, true) + aim->weight_stages;

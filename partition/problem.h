@@ -34,12 +34,11 @@ struct problem {
 };
 
 /* What a solver minimises: weight_latency * picoseconds + weight_stages * stages, over plans of at
- * most max_stages stages that use the node `must` (-1: any). */
+ * most max_stages stages. */
 struct aim {
     int64_t weight_latency;
     int64_t weight_stages;
     uint32_t max_stages;
-    int must;
 };
 
 struct choice {
@@ -82,9 +81,9 @@ enum status problem_covers(const struct problem *p, uint32_t *out_stages) MUST_U
 enum status explain_no_room(const struct plan_node *nodes, uint32_t n_nodes,
                             const struct plan_model *model, const struct plan_request *request,
                             struct problem *p, struct fault *fault) MUST_USE;
-enum status explain_left_out(struct problem *p, const struct plan_node *nodes, uint32_t n_nodes,
-                             const struct plan_model *model, const struct plan_request *request,
-                             const struct choice *chosen, char why_left[PLAN_MAX_NODES][200],
-                             struct plan *plan) MUST_USE;
+void explain_left_out(const struct problem *p, const struct plan_node *nodes, uint32_t n_nodes,
+                      const struct plan_model *model, const struct plan_request *request,
+                      const struct choice *chosen, char why_left[PLAN_MAX_NODES][200],
+                      struct plan *plan);
 
 #endif

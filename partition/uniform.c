@@ -61,7 +61,7 @@ static void node_row(struct uniform *u, uint32_t node)
     uint32_t first = 0, last = 0;
 
     for (uint32_t l = 0; l <= u->p->n_layers; l++) {
-        bool skip = u->aim->must != (int)node && u->best[l] != PLAN_NO_KEY;
+        bool skip = u->best[l] != PLAN_NO_KEY;
 
         take[l] = 0;
         u->next[l] = skip ? u->best[l] : PLAN_NO_KEY;

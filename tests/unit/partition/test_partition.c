@@ -326,10 +326,12 @@ static void test_full_size_in_time(void **state)
         struct world w;
         struct plan plan;
         double begin = seconds_now(), took;
+        enum status status;
 
         big_world(&w, PLAN_MAX_NODES, layers[at % 2], kinds[at / 2 % 3], rooms[at / 6]);
         w.request.objective = i % 2 ? PLAN_LATENCY : PLAN_THROUGHPUT;
-        assert_int_equal(world_plan(&w, &plan, NULL), STATUS_OK);
+        status = world_plan(&w, &plan, NULL);
+        assert_true(status == STATUS_OK || (status == STATUS_NO_ROOM && rooms[at / 6] < 2));
         took = seconds_now() - begin;
         print_message(
             "16 nodes, %u layers of %u kinds, %.2f times the room, %s: %u stages, %.1f ms\n",
