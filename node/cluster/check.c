@@ -1,0 +1,139 @@
+/* Bounds of everything that a peer can put into a message.
+ *
+ * The codec has its limits too; this is the second lock on the same door, so that the machines
+ * behind it may trust every count, every string's end and every number they compute with. A message
+ * that breaks a bound closes its link: a node of our own version never sends one. */
+#include "node/cluster/inner.h"
+
+#include <math.h>
+#include <string.h>
+
+#define END(text) ((text)[sizeof(text) - 1] = '\0')
+
+static double positive(double v)
+{
+    return isfinite(v) && v > 0 ? v : 0;
+}
+
+enum status card_check(struct node_card *card)
+{
+    END(card->name);
+    END(card->version);
+    END(card->engine);
+    END(card->isa);
+    if (card->n_models > PROTO_MAX_MODELS || card->n_instances > PROTO_MAX_INSTANCES)
+        return STATUS_LIMIT;
+    for (uint32_t i = 0; i < card->n_models; i++)
+        END(card->models[i].name);
+    card->read_bytes_per_second = positive(card->read_bytes_per_second);
+    card->flops_per_second = positive(card->flops_per_second);
+    if (card->memory_free_bytes > card->memory_bytes)
+        card->memory_free_bytes = card->memory_bytes;
+    return STATUS_OK;
+}
+
+static enum status peers_check(struct message *m)
+{
+    if (m->peers.n > PROTO_MAX_PEERS)
+        return STATUS_LIMIT;
+    for (uint32_t i = 0; i < m->peers.n; i++) {
+        struct peer_address *peer = &m->peers.items[i];
+
+        if (peer->n_addresses > PROTO_MAX_ADDRESSES)
+            return STATUS_LIMIT;
+        for (uint32_t k = 0; k < peer->n_addresses; k++)
+            END(peer->addresses[k]);
+    }
+    return STATUS_OK;
+}
+
+static enum status prepare_check(struct message_prepare *p)
+{
+    uint32_t at = 0;
+
+    END(p->model_name);
+    if (p->n_stages < 2 || p->n_stages > PROTO_MAX_STAGES || p->stage < 1 ||
+        p->stage >= p->n_stages || p->n_layers < 1 || p->n_layers > PLAN_MAX_LAYERS)
+        return STATUS_LIMIT;
+    for (uint32_t i = 0; i < p->n_stages; i++) { /* a head may hold no layer, a stage must */
+        if (p->stages[i].layer_begin != at || p->stages[i].layer_end < at + (i > 0) ||
+            p->stages[i].layer_end > p->n_layers)
+            return STATUS_LIMIT;
+        at = p->stages[i].layer_end;
+    }
+    if (at != p->n_layers || p->n_slots < 1 || p->n_slots > SCHEDULER_MAX_SLOTS ||
+        p->n_ctx_tokens < 1 || p->n_ctx_tokens > MAX_CTX_TOKENS || p->n_kv_blocks < 1 ||
+        p->n_kv_blocks > MAX_CTX_TOKENS || p->max_rows < 1 || p->max_rows > PROTO_MAX_ROWS ||
+        p->n_embd < 1 || p->n_embd > PROTO_MAX_PAYLOAD_BYTES / sizeof(float) / p->max_rows)
+        return STATUS_LIMIT;
+    return STATUS_OK;
+}
+
+enum status spec_check(struct request_spec *spec, struct fault *fault)
+{
+    END(spec->model);
+    if ((spec->kind != REQUEST_CHAT && spec->kind != REQUEST_TEXT) ||
+        spec->n_stops > PROTO_MAX_STOPS)
+        return fault_set(fault, STATUS_INVALID, "at most %d stop strings", PROTO_MAX_STOPS);
+    for (uint32_t i = 0; i < spec->n_stops; i++)
+        END(spec->stops[i]);
+    if (!isfinite(spec->temperature) || spec->temperature < 0)
+        return fault_set(fault, STATUS_INVALID, "temperature must be 0 or more");
+    if (!isfinite(spec->top_p) || spec->top_p < 0 || spec->top_p > 1 || !isfinite(spec->min_p) ||
+        spec->min_p < 0 || spec->min_p > 1)
+        return fault_set(fault, STATUS_INVALID, "top_p and min_p must lie between 0 and 1");
+    if (!isfinite(spec->repeat_penalty) || spec->repeat_penalty <= 0)
+        return fault_set(fault, STATUS_INVALID, "repeat_penalty must be more than 0");
+    if (spec->repeat_last_n > MAX_HISTORY)
+        return fault_set(fault, STATUS_INVALID, "repeat_last_n is %u, at most %d can be had",
+                         spec->repeat_last_n, MAX_HISTORY);
+    return STATUS_OK;
+}
+
+static enum status ids_check(const struct message *m, uint32_t n)
+{
+    return m->payload_bytes / sizeof(uint32_t) >= n && (n == 0 || m->payload) ? STATUS_OK
+                                                                              : STATUS_FORMAT;
+}
+
+enum status message_check(struct message *m)
+{
+    if (m->payload_bytes && !m->payload)
+        return STATUS_FORMAT;
+    switch (m->kind) {
+    case MESSAGE_CARD:
+        return card_check(&m->card);
+    case MESSAGE_PEERS:
+        return peers_check(m);
+    case MESSAGE_PREPARE:
+        return prepare_check(&m->prepare);
+    case MESSAGE_PREPARED:
+    case MESSAGE_LOADED:
+    case MESSAGE_PASS_FAILED:
+        END(m->outcome.text);
+        m->outcome.status = status_from_number((unsigned)m->outcome.status);
+        return STATUS_OK;
+    case MESSAGE_PASS:
+        return m->pass.n_rows <= PROTO_MAX_ROWS && m->pass.n_clears <= PROTO_MAX_CLEARS
+                   ? STATUS_OK
+                   : STATUS_LIMIT;
+    case MESSAGE_SUBMIT: /* values that a user chose are answered, not punished: see work_submit */
+        return m->payload_bytes <= PROTO_MAX_PROMPT_BYTES ? STATUS_OK : STATUS_LIMIT;
+    case MESSAGE_ACCEPTED:
+        return ids_check(m, m->accepted.n_prompt);
+    case MESSAGE_TOKENS:
+        return ids_check(m, m->tokens.n_tokens);
+    case MESSAGE_DONE:
+        END(m->done.text);
+        m->done.status = status_from_number((unsigned)m->done.status);
+        return m->done.end <= REQUEST_END_CANCELLED ? STATUS_OK : STATUS_LIMIT;
+    case MESSAGE_PING:
+    case MESSAGE_PONG:
+    case MESSAGE_LOAD:
+    case MESSAGE_RELEASE:
+    case MESSAGE_CANCEL:
+        return STATUS_OK;
+    default:
+        return STATUS_UNSUPPORTED;
+    }
+}

@@ -1,0 +1,431 @@
+/* Members: who is out there, how to reach them, and who is alive.
+ *
+ *            seen, learnt                UP link
+ *   (none) ──────────────► DIALLING ───────────────► ALIVE
+ *                             │  ▲                   │  ▲
+ *                 other key   ▼  │ seen again   gone ▼  │ UP link
+ *                          REFUSED ◄───────────── LOST ─┘
+ *
+ * Addresses come from discovery, from --peer (seeds: an address whose owner is not known yet) and
+ * from other members (PEERS); truth comes only from the authenticated link. A dialler tries the
+ * addresses in turn, 250 ms apart and at most two at once (as RFC 8305 has it), then rests: 0.25 s,
+ * doubled each round up to 10 s, with jitter so that nodes do not meet in step; at least 10 s where
+ * the other end holds another cluster key. The node with the larger id starts a little later, so
+ * that two nodes that see each other at once seldom dial twice.
+ *
+ * PEERS go out when a link comes up (everyone alive, to the new one) and when somebody new is alive
+ * (the new one, to everyone). The own card goes to all when it changes, at most every 200 ms.
+ *
+ * At most MAX_MEMBERS are known; the longest lost makes room. Nothing here fails loudly: no memory
+ * for a member means that it is met later. */
+#include "node/cluster/inner.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define STAGGER_US       (SECOND_US / 4)
+#define BACKOFF_MIN_US   (SECOND_US / 4)
+#define BACKOFF_MAX_US   (10 * SECOND_US)
+#define REFUSED_RESTS_US (15 * SECOND_US)
+#define LARGER_WAITS_US  (3 * SECOND_US / 10)
+#define CARD_EVERY_US    (SECOND_US / 5)
+#define FORGET_AFTER_US  (600 * SECOND_US)
+
+static const char *const member_names[] = {"self", "dialling", "alive", "lost", "refused"};
+static const uint32_t member_allowed[] = {
+    [MEMBER_SELF] = 0,
+    [MEMBER_DIALLING] = SM_TO(MEMBER_ALIVE) | SM_TO(MEMBER_REFUSED),
+    [MEMBER_ALIVE] = SM_TO(MEMBER_LOST),
+    [MEMBER_LOST] = SM_TO(MEMBER_ALIVE) | SM_TO(MEMBER_REFUSED),
+    [MEMBER_REFUSED] = SM_TO(MEMBER_ALIVE),
+};
+static const struct sm_table member_table = {"member", member_names, member_allowed,
+                                             COUNT_OF(member_names)};
+
+/* ---------------------------------------------------------------- diallers */
+
+static bool dialler_add(struct dialler *d, const char *text)
+{
+    for (uint32_t i = 0; i < d->n_addresses; i++)
+        if (strcmp(d->addresses[i].text, text) == 0)
+            return false;
+    if (d->n_addresses == MAX_ADDRESSES) { /* the oldest goes */
+        memmove(d->addresses, d->addresses + 1, sizeof d->addresses - sizeof d->addresses[0]);
+        d->n_addresses--;
+        d->at -= d->at > 0;
+    }
+    text_set(d->addresses[d->n_addresses++].text, sizeof d->addresses[0].text, "%s", text);
+    return true;
+}
+
+static void dialler_reset(struct dialler *d)
+{
+    d->at = 0;
+    d->next_us = 0;
+    d->backoff_us = BACKOFF_MIN_US;
+    d->refused = false;
+}
+
+static uint64_t jittered(struct control *c, uint64_t us)
+{
+    return us * 3 / 4 + control_random(c) % (us / 2 + 1);
+}
+
+static void dialler_failed(struct control *c, struct dialler *d)
+{
+    if (d->at < d->n_addresses) {
+        d->next_us = c->now_us;
+    } else if (d->n_dials == 0) {
+        d->next_us = c->now_us + jittered(c, d->refused ? REFUSED_RESTS_US : d->backoff_us);
+        d->backoff_us = 2 * d->backoff_us < BACKOFF_MAX_US ? 2 * d->backoff_us : BACKOFF_MAX_US;
+        d->at = 0;
+        d->refused = false;
+    }
+}
+
+static bool dialler_due(const struct control *c, const struct dialler *d)
+{
+    return d->n_dials < 2 && d->at < d->n_addresses && c->now_us >= d->next_us;
+}
+
+static void dialler_go(struct control *c, struct dialler *d, struct member *member,
+                       struct seed *seed)
+{
+    struct link *link = link_dial(c, &d->addresses[d->at]);
+
+    d->next_us = c->now_us + STAGGER_US;
+    if (!link)
+        return;
+    d->at++;
+    d->n_dials++;
+    link->dialler = d;
+    link->member = member;
+    link->seed = seed;
+}
+
+/* A dial opened (OK) or failed. */
+void dial_ended(struct control *c, struct link *link, enum status status, const char *why)
+{
+    struct dialler *d = link->dialler;
+
+    if (!d)
+        return;
+    link->dialler = NULL;
+    d->n_dials--;
+    if (status == STATUS_OK)
+        return;
+    d->refused |= status == STATUS_AUTH;
+    if (link->seed) {
+        link->seed->refused = status == STATUS_AUTH;
+        text_set(link->seed->note, sizeof link->seed->note, "%s", why);
+    } else if (link->member && link->member->state != MEMBER_ALIVE) {
+        struct member *m = link->member;
+
+        text_set(m->note, sizeof m->note, "%s", why);
+        if (status == STATUS_AUTH && m->state != MEMBER_REFUSED) {
+            sm_move(&member_table, &m->state, MEMBER_REFUSED);
+            log_event(LOG_WARN, "cluster", "refused node=%s address=%s", m->card.name,
+                      link->address.text);
+        }
+    }
+    dialler_failed(c, d);
+}
+
+/* ---------------------------------------------------------------- knowing */
+
+struct member *member_find(struct control *c, const uint8_t id[static PROTO_ID_BYTES])
+{
+    for (uint32_t i = 0; i < c->n_members; i++)
+        if (id_equal(c->members[i]->id, id))
+            return c->members[i];
+    return NULL;
+}
+
+static bool member_in_use(const struct control *c, const struct member *m)
+{
+    for (uint32_t i = 0; i < c->n_links; i++)
+        if (c->links[i]->member == m)
+            return true;
+    return m->state == MEMBER_ALIVE;
+}
+
+/* Room for one more: the one not heard of for longest goes, if nothing hangs on it. */
+static bool members_make_room(struct control *c)
+{
+    uint32_t oldest = MAX_MEMBERS;
+
+    if (c->n_members < MAX_MEMBERS)
+        return true;
+    for (uint32_t i = 0; i < c->n_members; i++)
+        if (!member_in_use(c, c->members[i]) &&
+            (oldest == MAX_MEMBERS || c->members[i]->seen_us < c->members[oldest]->seen_us))
+            oldest = i;
+    if (oldest == MAX_MEMBERS)
+        return false;
+    mem_free(c->members[oldest]);
+    c->members[oldest] = c->members[--c->n_members];
+    return true;
+}
+
+struct member *member_get(struct control *c, const uint8_t id[static PROTO_ID_BYTES])
+{
+    struct member *m = member_find(c, id);
+    char hex[9];
+
+    if (m || !members_make_room(c))
+        return m;
+    m = MEM_NEW(struct member);
+    if (!m)
+        return NULL;
+    memcpy(m->id, id, PROTO_ID_BYTES);
+    m->state = MEMBER_DIALLING;
+    m->seen_us = c->now_us;
+    bytes_to_hex(id, 4, hex);
+    text_set(m->card.name, sizeof m->card.name, "%s", hex); /* until its card comes */
+    dialler_reset(&m->dialler);
+    m->dialler.next_us = memcmp(c->options.self_id, id, PROTO_ID_BYTES) < 0
+                             ? c->now_us
+                             : c->now_us + LARGER_WAITS_US;
+    c->members[c->n_members++] = m;
+    return m;
+}
+
+void member_seen(struct control *c, const uint8_t id[static PROTO_ID_BYTES], uint32_t n,
+                 const struct control_address *addresses)
+{
+    struct member *m = id_equal(id, c->options.self_id) ? NULL : member_get(c, id);
+    bool news = false;
+
+    if (!m)
+        return;
+    m->seen_us = c->now_us;
+    for (uint32_t i = 0; i < n && i < MAX_ADDRESSES; i++) {
+        char text[sizeof addresses[i].text];
+
+        text_set(text, sizeof text, "%.*s", (int)sizeof text - 1, addresses[i].text);
+        if (text[0])
+            news |= dialler_add(&m->dialler, text);
+    }
+    if (news && m->state != MEMBER_REFUSED && m->dialler.next_us > c->now_us + LARGER_WAITS_US)
+        m->dialler.next_us = c->now_us + LARGER_WAITS_US;
+}
+
+void member_seed(struct control *c, const struct control_address *address)
+{
+    struct seed *seed;
+    char text[sizeof address->text];
+
+    text_set(text, sizeof text, "%.*s", (int)sizeof text - 1, address->text);
+    for (uint32_t i = 0; i < c->n_seeds; i++)
+        if (strcmp(c->seeds[i]->dialler.addresses[0].text, text) == 0)
+            return;
+    seed = c->n_seeds < MAX_SEEDS && text[0] ? MEM_NEW(struct seed) : NULL;
+    if (!seed)
+        return;
+    dialler_reset(&seed->dialler);
+    (void)dialler_add(&seed->dialler, text);
+    c->seeds[c->n_seeds++] = seed;
+}
+
+void member_peers(struct control *c, const struct message *message)
+{
+    struct control_address addresses[PROTO_MAX_ADDRESSES];
+
+    for (uint32_t i = 0; i < message->peers.n; i++) {
+        const struct peer_address *peer = &message->peers.items[i];
+
+        for (uint32_t k = 0; k < peer->n_addresses; k++)
+            memcpy(addresses[k].text, peer->addresses[k], sizeof addresses[k].text);
+        if (peer->n_addresses)
+            member_seen(c, peer->node_id, peer->n_addresses, addresses);
+    }
+}
+
+/* ---------------------------------------------------------------- coming and going */
+
+/* For an inbound link: the peer's address with the port that it listens on. */
+static void learn_address(struct member *m, const struct link *link)
+{
+    const char *text = link->address.text, *colon = strrchr(text, ':');
+    char address[80];
+
+    if (link->outbound) {
+        (void)dialler_add(&m->dialler, text);
+    } else if (colon && m->card.mesh_port) {
+        text_set(address, sizeof address, "%.*s:%u", (int)(colon - text), text, m->card.mesh_port);
+        if (strlen(address) < sizeof link->address.text)
+            (void)dialler_add(&m->dialler, address);
+    }
+}
+
+static void peers_add(struct message *message, const struct member *m)
+{
+    struct peer_address *peer = &message->peers.items[message->peers.n];
+
+    memcpy(peer->node_id, m->id, PROTO_ID_BYTES);
+    for (uint32_t i = m->dialler.n_addresses; i > 0 && peer->n_addresses < PROTO_MAX_ADDRESSES; i--)
+        memcpy(peer->addresses[peer->n_addresses++], m->dialler.addresses[i - 1].text,
+               sizeof peer->addresses[0]);
+    message->peers.n += peer->n_addresses > 0;
+}
+
+static void tell_peers(struct control *c, struct member *newcomer)
+{
+    struct message *message = NULL;
+
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        struct member *m = c->members[i];
+        struct message *note;
+
+        if (m == newcomer || !link_is_up(m->link))
+            continue;
+        note = message_new(MESSAGE_PEERS);
+        if (note)
+            peers_add(note, newcomer);
+        if (!note || note->peers.n)
+            link_send(c, m->link, note);
+        else
+            message_free(&note);
+        message = message ? message : message_new(MESSAGE_PEERS);
+        if (message)
+            peers_add(message, m);
+        if (message && message->peers.n == PROTO_MAX_PEERS) {
+            link_send(c, newcomer->link, message);
+            message = NULL;
+        }
+    }
+    if (message && message->peers.n)
+        link_send(c, newcomer->link, message);
+    else
+        message_free(&message);
+}
+
+void member_alive(struct control *c, struct member *m, struct link *link)
+{
+    bool news = m->state != MEMBER_ALIVE;
+
+    m->link = link;
+    m->note[0] = '\0';
+    m->rtt_us = 0;
+    dialler_reset(&m->dialler);
+    learn_address(m, link);
+    if (!news)
+        return;
+    sm_move(&member_table, &m->state, MEMBER_ALIVE);
+    log_event(LOG_INFO, "cluster", "alive node=%s address=%s", m->card.name, link->address.text);
+    tell_peers(c, m);
+}
+
+void member_lost(struct control *c, struct member *m, const char *why)
+{
+    m->link = NULL;
+    m->lost_us = c->now_us;
+    text_set(m->note, sizeof m->note, "%s", why);
+    sm_move(&member_table, &m->state, MEMBER_LOST);
+    dialler_reset(&m->dialler);
+    m->dialler.next_us = c->now_us + jittered(c, BACKOFF_MIN_US);
+    log_event(LOG_INFO, "cluster", "lost node=%s why=\"%s\"", m->card.name, why);
+}
+
+/* ---------------------------------------------------------------- the own card */
+
+static void card_refresh(struct control *c)
+{
+    c->card.memory_free_bytes = memory_free(c);
+    c->card.n_instances = 0;
+    for (uint32_t i = 0; i < c->n_instances; i++)
+        if (c->instances[i]->state != INSTANCE_CLOSED && !c->instances[i]->failed)
+            memcpy(c->card.instances[c->card.n_instances++], c->instances[i]->hash,
+                   PROTO_HASH_BYTES);
+}
+
+void card_changed(struct control *c)
+{
+    c->card_dirty = true;
+    card_refresh(c);
+}
+
+static void card_tell(struct control *c)
+{
+    card_refresh(c);
+    c->card_dirty = false;
+    c->card_due_us = c->now_us + CARD_EVERY_US;
+    for (uint32_t i = 0; i < c->n_links; i++) {
+        struct message *message;
+
+        if (c->links[i]->state != LINK_UP || c->links[i]->doomed)
+            continue;
+        message = message_new(MESSAGE_CARD);
+        if (message)
+            message->card = c->card;
+        link_send(c, c->links[i], message);
+    }
+    (void)action_add(c, ACTION_CARD);
+}
+
+/* ---------------------------------------------------------------- time */
+
+static bool seed_rests(struct control *c, const struct seed *seed)
+{
+    const struct member *m = seed->bound ? member_find(c, seed->id) : NULL;
+
+    return seed->self || (m && m->state == MEMBER_ALIVE);
+}
+
+void members_settle(struct control *c)
+{
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        struct member *m = c->members[i];
+
+        while (m->state != MEMBER_ALIVE && dialler_due(c, &m->dialler))
+            dialler_go(c, &m->dialler, m, NULL);
+    }
+    for (uint32_t i = 0; i < c->n_seeds; i++) {
+        struct seed *seed = c->seeds[i];
+
+        while (!seed_rests(c, seed) && dialler_due(c, &seed->dialler))
+            dialler_go(c, &seed->dialler, NULL, seed);
+    }
+    if (c->card_dirty && c->now_us >= c->card_due_us)
+        card_tell(c);
+}
+
+/* Who has been lost for ten minutes and whom nobody mentions any more is forgotten. */
+void members_sweep(struct control *c)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        struct member *m = c->members[i];
+
+        if (c->now_us - m->seen_us > FORGET_AFTER_US && !member_in_use(c, m))
+            mem_free(m);
+        else
+            c->members[n++] = m;
+    }
+    c->n_members = n;
+}
+
+static uint64_t dialler_wake(const struct dialler *d)
+{
+    return d->n_dials < 2 && d->at < d->n_addresses ? d->next_us : NEVER_US;
+}
+
+uint64_t members_wake(const struct control *c)
+{
+    uint64_t wake_us = c->card_dirty ? c->card_due_us : NEVER_US;
+
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        uint64_t due_us = dialler_wake(&c->members[i]->dialler);
+
+        if (c->members[i]->state != MEMBER_ALIVE && due_us < wake_us)
+            wake_us = due_us;
+    }
+    for (uint32_t i = 0; i < c->n_seeds; i++) {
+        uint64_t due_us = dialler_wake(&c->seeds[i]->dialler);
+
+        if (!seed_rests((struct control *)c, c->seeds[i]) && due_us < wake_us)
+            wake_us = due_us;
+    }
+    return wake_us;
+}
