@@ -32,8 +32,10 @@ struct listener {
     uint16_t port;
     struct link_keys keys;
     struct link_events events;
-    struct link *half_open[LISTENER_MAX_HALF_OPEN + 1]; /* and the one that is being refused */
+    struct link *half_open[LISTENER_MAX_HALF_OPEN];
     size_t n_half_open;
+    size_t n_refused; /* links that are closing unheard */
+    bool crowded;     /* refusing, and said so */
     void (*on_closed)(void *owner);
     void *closed_owner;
 };
@@ -42,7 +44,7 @@ struct listener {
 
 static void listener_end(struct listener *listener)
 {
-    if (!listener->closing || listener->n_handles || listener->n_half_open)
+    if (!listener->closing || listener->n_handles || listener->n_half_open || listener->n_refused)
         return;
     if (listener->on_closed)
         listener->on_closed(listener->closed_owner);
@@ -52,12 +54,16 @@ static void listener_end(struct listener *listener)
 static void on_settled(void *owner, struct link *link)
 {
     struct listener *listener = owner;
+    size_t i = 0;
 
-    for (size_t i = 0; i < listener->n_half_open; i++)
-        if (listener->half_open[i] == link) {
-            listener->half_open[i] = listener->half_open[--listener->n_half_open];
-            break;
-        }
+    while (i < listener->n_half_open && listener->half_open[i] != link)
+        i++;
+    if (i < listener->n_half_open)
+        listener->half_open[i] = listener->half_open[--listener->n_half_open];
+    else
+        listener->n_refused--;
+    if (listener->n_half_open < LISTENER_MAX_HALF_OPEN_PER_HOST / 2)
+        listener->crowded = false;
     listener_end(listener);
 }
 
@@ -81,6 +87,15 @@ static void on_reserve_closed(uv_handle_t *handle)
     if (listener->more_wait && !listener->closing)
         listener_refuse(listener);
     listener_end(listener);
+}
+
+/* One line a crowd, not one a connection. */
+static void log_crowd(struct listener *listener, const char *why)
+{
+    if (!listener->crowded)
+        log_event(LOG_WARN, "net", "refusing connections because=%s half_open=%zu", why,
+                  listener->n_half_open);
+    listener->crowded = true;
 }
 
 /* libuv asks for nothing more until the connection that waits is accepted. */
@@ -108,19 +123,25 @@ static void on_connection(uv_stream_t *server, int error)
         log_event(LOG_WARN, "net", "accept failed error=%s", uv_err_name(error));
         return;
     }
-    if (listener->n_half_open > LISTENER_MAX_HALF_OPEN ||
-        link_accept(&listener->tcp, &listener->keys, &listener->events, &watch, &link) !=
-            STATUS_OK) {
+    if (listener->n_half_open == LISTENER_MAX_HALF_OPEN ||
+        listener->n_refused == LISTENER_MAX_HALF_OPEN) {
+        log_crowd(listener, "too_many_unproved");
         listener_refuse(listener);
         return;
     }
-    listener->half_open[listener->n_half_open++] = link;
-    if (listener->n_half_open > LISTENER_MAX_HALF_OPEN ||
-        from_same_host(listener, link) > LISTENER_MAX_HALF_OPEN_PER_HOST) {
-        log_event(LOG_WARN, "net", "refused, too many unproved connections remote=%s half_open=%zu",
-                  link_remote(link), listener->n_half_open - 1);
-        link_refuse(link);
+    if (link_accept(&listener->tcp, &listener->keys, &listener->events, &watch, &link) !=
+        STATUS_OK) {
+        log_crowd(listener, "no_memory");
+        listener_refuse(listener);
+        return;
     }
+    if (from_same_host(listener, link) < LISTENER_MAX_HALF_OPEN_PER_HOST) {
+        listener->half_open[listener->n_half_open++] = link;
+        return;
+    }
+    log_crowd(listener, "too_many_unproved_of_one_host");
+    listener->n_refused++;
+    link_refuse(link);
 }
 
 /* ---------------------------------------------------------------- the socket */
