@@ -1,0 +1,330 @@
+/* A compute: an engine kind, its threads, its scratch, and the products.
+ *
+ * native: weights are repacked once (pack.c); for a product the rows of x become tiles (int8
+ * records for quantised weights, transposed floats for float ones), then the groups of all weights
+ * of the call are one list that the threads share. openblas: gemm_blas.c. The per-token path
+ * allocates nothing: compute_reserve did.
+ *
+ * What can fail: memory, and a forced instruction set that is not there. */
+#include "engine/kernels/compute.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { CHUNK_BYTES = 128 << 10, FLOAT_GROUPS = 4, MAX_PRODUCTS = 16 };
+
+enum status compute_new(enum engine_kind kind, uint32_t n_threads, struct compute **out,
+                        struct fault *fault)
+{
+    *out = NULL;
+    enum isa isa;
+    enum status status = isa_choose(&isa, fault);
+    if (status != STATUS_OK)
+        return status;
+    struct compute *c = MEM_NEW(struct compute);
+    if (c == NULL)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory for the engine");
+    *c = (struct compute){.kind = kind, .isa = isa, .table = kernel_table_of(isa)};
+    status = pool_new(n_threads, &c->pool);
+    if (status != STATUS_OK) {
+        mem_free(c);
+        return fault_set(fault, status, "cannot start %u threads", n_threads);
+    }
+    if (kind == ENGINE_OPENBLAS)
+        blas_start();
+    *out = c;
+    return STATUS_OK;
+}
+
+static void scratch_free(struct compute *c)
+{
+    mem_free(c->quants);
+    mem_free(c->floats);
+    mem_free(c->panels);
+    c->quants = NULL;
+    c->floats = c->panels = NULL;
+    c->max_rows = c->max_cols = 0;
+}
+
+void compute_free(struct compute **compute)
+{
+    struct compute *c = *compute;
+    if (c == NULL)
+        return;
+    pool_free(&c->pool);
+    scratch_free(c);
+    mem_free(c);
+    *compute = NULL;
+}
+
+uint32_t compute_threads(const struct compute *compute)
+{
+    return pool_threads(compute->pool);
+}
+
+const struct vector_ops *compute_ops(const struct compute *compute)
+{
+    return &compute->table->ops;
+}
+
+static uint64_t quant_scratch(size_t rows, size_t cols)
+{
+    return ((uint64_t)cols + ACT_BLOCK - 1) / ACT_BLOCK * ACT_BYTES * rows;
+}
+
+static size_t panel_rows(enum engine_kind kind)
+{
+    return kind == ENGINE_NATIVE ? NATIVE_PANEL_ROWS : BLAS_PANEL_ROWS;
+}
+
+uint64_t compute_scratch_bytes(enum engine_kind kind, size_t max_rows, size_t max_cols)
+{
+    enum { ASSUMED_THREADS = 16 };
+    uint64_t panels = (uint64_t)panel_rows(kind) * ASSUMED_THREADS * max_cols * sizeof(float);
+    if (kind != ENGINE_NATIVE)
+        return panels;
+    return panels + (uint64_t)max_rows * max_cols * sizeof(float) +
+           quant_scratch(max_rows, max_cols);
+}
+
+/* Untouched parts cost nothing: a model without float matrices never touches `floats`. */
+enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
+{
+    if (max_rows <= c->max_rows && max_cols <= c->max_cols)
+        return STATUS_OK;
+    size_t rows = max_rows > c->max_rows ? max_rows : c->max_rows;
+    size_t cols = max_cols > c->max_cols ? max_cols : c->max_cols;
+    size_t n_floats, n_panels = panel_rows(c->kind) * pool_threads(c->pool);
+    if (__builtin_mul_overflow(rows, cols, &n_floats) ||
+        __builtin_mul_overflow(n_panels, cols, &n_panels))
+        return STATUS_NO_MEMORY;
+    scratch_free(c);
+    bool native = c->kind == ENGINE_NATIVE;
+    c->panels = mem_aligned(64, n_panels, sizeof(float));
+    c->floats = native ? mem_aligned(64, n_floats, sizeof(float)) : NULL;
+    c->quants = native ? mem_aligned(64, (size_t)quant_scratch(rows, cols), 1) : NULL;
+    if (c->panels == NULL || (native && (c->floats == NULL || c->quants == NULL))) {
+        scratch_free(c);
+        return STATUS_NO_MEMORY;
+    }
+    c->max_rows = rows;
+    c->max_cols = cols;
+    return STATUS_OK;
+}
+
+/* ---------------------------------------------------------------- weights */
+
+static void pack_groups(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    struct weight *w = ctx;
+    (void)thread;
+    size_t group_bytes = GROUP_ROWS * w->matrix.row_bytes;
+    for (size_t g = begin; g < end; g++)
+        pack_group(&w->matrix, (uint32_t)g, w->packed + g * group_bytes);
+}
+
+enum status weight_new(struct compute *compute, const struct matrix *matrix, struct weight **out)
+{
+    *out = NULL;
+    struct weight *w = MEM_NEW(struct weight);
+    if (w == NULL)
+        return STATUS_NO_MEMORY;
+    w->matrix = *matrix;
+    assert(matrix->n_cols % tensor_type_info((uint32_t)matrix->type)->block_values == 0);
+    if (compute->kind == ENGINE_NATIVE && pack_has(matrix->type)) {
+        size_t n_groups = ((size_t)matrix->n_rows + GROUP_ROWS - 1) / GROUP_ROWS;
+        w->packed_bytes = n_groups * GROUP_ROWS * matrix->row_bytes;
+        w->packed = pages_new(w->packed_bytes);
+        if (w->packed == NULL) {
+            mem_free(w);
+            return STATUS_NO_MEMORY;
+        }
+        pool_run(compute->pool, n_groups, 8, pack_groups, w);
+    }
+    *out = w;
+    return STATUS_OK;
+}
+
+void weight_free(struct weight **weight)
+{
+    if (*weight == NULL)
+        return;
+    pages_free((*weight)->packed, (*weight)->packed_bytes);
+    mem_free(*weight);
+    *weight = NULL;
+}
+
+void weight_row(const struct weight *w, uint32_t row, float *out)
+{
+    assert(row < w->matrix.n_rows);
+    const struct matrix *m = &w->matrix;
+    if (w->packed == NULL) {
+        tensor_decode(m->type, (const uint8_t *)m->data + row * m->row_bytes, out, m->n_cols);
+        return;
+    }
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)m->type);
+    uint8_t blocks[4096];
+    size_t n_blocks = m->n_cols / info->block_values, most = sizeof blocks / info->block_bytes;
+    for (size_t b = 0; b < n_blocks; b += most) {
+        size_t count = n_blocks - b < most ? n_blocks - b : most;
+        unpack_blocks(m, w->packed, row, b, count, blocks);
+        tensor_decode(m->type, blocks, out + b * info->block_values, count * info->block_values);
+    }
+}
+
+/* ---------------------------------------------------------------- products */
+
+struct job {
+    struct compute *c;
+    const struct product *products;
+    size_t n_products;
+    size_t starts[MAX_PRODUCTS + 1]; /* units before each product, FLOAT_GROUPS groups a unit */
+    const float *x;
+    size_t ldx, n, n_cols;
+    bool quants, floats;
+};
+
+/* Items are the pieces of TILE_PIECE rows, which tiles never straddle. */
+static void prepare_piece(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct job *job = ctx;
+    const struct kernel_table *table = job->c->table;
+    (void)thread;
+    size_t first = begin * TILE_PIECE, last = end * TILE_PIECE < job->n ? end * TILE_PIECE : job->n;
+    size_t nt;
+    for (size_t r = first; job->quants && r < last; r += nt) {
+        nt = tile_rows(job->n - r, table->quant_tile);
+        table->quantize(job->x + r * job->ldx, job->ldx, nt, job->n_cols,
+                        job->c->quants + quant_scratch(r, job->n_cols));
+    }
+    for (size_t r = first; job->floats && r < last; r += nt) {
+        nt = tile_rows(job->n - r, table->float_tile);
+        float *tile = job->c->floats + r * job->n_cols;
+        for (size_t k = 0; k < job->n_cols; k++)
+            for (size_t t = 0; t < nt; t++)
+                tile[k * nt + t] = job->x[(r + t) * job->ldx + k];
+    }
+}
+
+static const void *acts_of(const struct job *job, enum tensor_type type, size_t row)
+{
+    if (type_is_float(type))
+        return job->c->floats + row * job->n_cols;
+    return job->c->quants + quant_scratch(row, job->n_cols);
+}
+
+/* One group by way of a buffer: the last one, where it has fewer than 16 rows, and those of types
+ * that are multiplied as floats. */
+static void buffered_group(const struct job *job, const struct product *p, size_t group,
+                           uint32_t thread)
+{
+    const struct matrix *m = &p->w->matrix;
+    float out[TILE_PIECE * GROUP_ROWS];
+    size_t first = group * GROUP_ROWS, left = m->n_rows - first;
+    size_t rows = left < GROUP_ROWS ? left : GROUP_ROWS;
+    const void *weights = p->w->packed + first * m->row_bytes;
+    enum tensor_type type = m->type;
+    if (p->w->packed == NULL) {
+        float *panel = job->c->panels + (size_t)thread * NATIVE_PANEL_ROWS * job->c->max_cols;
+        decode_group(m, (uint32_t)group, panel + GROUP_ROWS * m->n_cols, panel);
+        weights = panel;
+        type = TENSOR_F32;
+    }
+    for (size_t r = 0; r < job->n; r += TILE_PIECE) {
+        size_t n = job->n - r < TILE_PIECE ? job->n - r : TILE_PIECE;
+        job->c->table->panel[type](weights, 1, m->n_cols, acts_of(job, type, r), n, out,
+                                   GROUP_ROWS);
+        for (size_t t = 0; t < n; t++)
+            memcpy(p->y + (r + t) * p->ldy + first, out + t * GROUP_ROWS, rows * sizeof *out);
+    }
+}
+
+static void run_groups(const struct job *job, const struct product *p, size_t begin, size_t end,
+                       uint32_t thread)
+{
+    const struct matrix *m = &p->w->matrix;
+    size_t whole = m->n_rows / GROUP_ROWS, n_groups = whole + (m->n_rows % GROUP_ROWS != 0);
+    if (p->w->packed == NULL)
+        whole = 0;
+    end = end < n_groups ? end : n_groups;
+    size_t last = end < whole ? end : whole;
+    if (begin < last) {
+        job->c->table->panel[m->type](p->w->packed + begin * GROUP_ROWS * m->row_bytes,
+                                      last - begin, m->n_cols, acts_of(job, m->type, 0), job->n,
+                                      p->y + begin * GROUP_ROWS, p->ldy);
+        begin = last;
+    }
+    for (; begin < end; begin++)
+        buffered_group(job, p, begin, thread);
+}
+
+static void run_units(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct job *job = ctx;
+    for (size_t i = 0; i < job->n_products; i++) {
+        size_t from = begin > job->starts[i] ? begin : job->starts[i];
+        size_t to = end < job->starts[i + 1] ? end : job->starts[i + 1];
+        if (from < to)
+            run_groups(job, &job->products[i], (from - job->starts[i]) * FLOAT_GROUPS,
+                       (to - job->starts[i]) * FLOAT_GROUPS, thread);
+    }
+}
+
+static void native_products(struct compute *c, const struct product *products, size_t n_products,
+                            const float *x, size_t ldx, size_t n)
+{
+    struct job job = {.c = c,
+                      .products = products,
+                      .n_products = n_products,
+                      .x = x,
+                      .ldx = ldx,
+                      .n = n,
+                      .n_cols = products[0].w->matrix.n_cols};
+    assert(n <= c->max_rows && job.n_cols <= c->max_cols);
+    size_t bytes = 0;
+    for (size_t i = 0; i < n_products; i++) {
+        const struct matrix *m = &products[i].w->matrix;
+        assert(m->n_cols == job.n_cols);
+        bool is_float = type_is_float(m->type) || products[i].w->packed == NULL;
+        job.floats |= is_float;
+        job.quants |= !is_float;
+        size_t unit_rows = (size_t)GROUP_ROWS * FLOAT_GROUPS;
+        job.starts[i + 1] = job.starts[i] + (m->n_rows + unit_rows - 1) / unit_rows;
+        bytes += m->n_rows * m->row_bytes;
+    }
+    size_t units = job.starts[n_products], threads = pool_threads(c->pool);
+    pool_run(c->pool, (n + TILE_PIECE - 1) / TILE_PIECE, 1, prepare_piece, &job);
+    size_t chunk = CHUNK_BYTES / (bytes / units + 1), fair = units / (threads * 4);
+    chunk = chunk < fair ? chunk : fair;
+    pool_run(c->pool, units, threads == 1 ? units : (chunk > 0 ? chunk : 1), run_units, &job);
+}
+
+void compute_matmul_many(struct compute *c, const struct weight *const *w, size_t n_weights,
+                         const float *x, size_t ldx, size_t n, float *const *y, const size_t *ldy)
+{
+    struct product products[MAX_PRODUCTS];
+    assert(n_weights <= MAX_PRODUCTS);
+    if (n == 0 || n_weights == 0)
+        return;
+    for (size_t i = 0; i < n_weights; i++)
+        products[i] = (struct product){w[i], y[i], ldy[i]};
+    if (c->kind == ENGINE_NATIVE) {
+        native_products(c, products, n_weights, x, ldx, n);
+        return;
+    }
+    for (size_t i = 0; i < n_weights; i++)
+        blas_product(c, &products[i], x, ldx, n);
+}
+
+void compute_matmul(struct compute *compute, const struct weight *w, const float *x, size_t ldx,
+                    size_t n, float *y, size_t ldy)
+{
+    compute_matmul_many(compute, &w, 1, x, ldx, n, &y, &ldy);
+}
+
+void compute_parallel(struct compute *compute, size_t n_items,
+                      void (*fn)(void *ctx, size_t begin, size_t end, uint32_t thread), void *ctx)
+{
+    size_t pieces = (size_t)pool_threads(compute->pool) * 4;
+    pool_run(compute->pool, n_items, (n_items + pieces - 1) / pieces + (n_items == 0), fn, ctx);
+}

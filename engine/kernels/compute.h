@@ -1,0 +1,41 @@
+#ifndef SKEIN_ENGINE_KERNELS_COMPUTE_H
+#define SKEIN_ENGINE_KERNELS_COMPUTE_H
+
+/* Private parts of a compute, shared by its two kinds of products. */
+#include "engine/kernels/pack.h"
+#include "engine/kernels/pool.h"
+#include "engine/kernels/table.h"
+
+struct weight {
+    struct matrix matrix; /* data is valid only where packed is NULL */
+    uint8_t *packed;      /* interleaved groups */
+    size_t packed_bytes;
+};
+
+struct compute {
+    enum engine_kind kind;
+    enum isa isa;
+    const struct kernel_table *table;
+    struct pool *pool;
+    size_t max_rows, max_cols;
+    uint8_t *quants; /* activations as tiles of int8 records */
+    float *floats;   /* as tiles of floats */
+    float *panels;   /* decoded weights: panel_rows(kind) · max_cols for each thread */
+};
+
+struct product {
+    const struct weight *w;
+    float *y;
+    size_t ldy;
+};
+
+/* Rows of decoded weights that a thread needs room for: openblas multiplies panels; native decodes
+ * a group of a type that has no kernel (and one row while it does). */
+enum { BLAS_PANEL_ROWS = 64, NATIVE_PANEL_ROWS = GROUP_ROWS + 1 };
+
+/* gemm_blas.c */
+void blas_start(void);
+void blas_product(struct compute *compute, const struct product *product, const float *x,
+                  size_t ldx, size_t n);
+
+#endif

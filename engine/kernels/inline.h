@@ -1,0 +1,14 @@
+#ifndef SKEIN_ENGINE_KERNELS_INLINE_H
+#define SKEIN_ENGINE_KERNELS_INLINE_H
+
+/* The templates live on inlining: counts and shifts that are arguments must become constants. */
+#define INLINE static inline __attribute__((always_inline))
+#if defined(NO_UNROLL)
+#define UNROLL
+#elif defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#endif

@@ -1,0 +1,26 @@
+#ifndef SKEIN_ENGINE_KERNELS_PACK_H
+#define SKEIN_ENGINE_KERNELS_PACK_H
+
+/* Rows of a file's matrix into interleaved groups (table.h) and back. */
+#include "engine/kernels/table.h"
+
+/* Whether there is an interleaved form; other types stay as they are and are decoded for a product.
+ */
+bool pack_has(enum tensor_type type);
+/* Writes group `group` of the matrix, GROUP_ROWS · row_bytes bytes; rows past the end become zeros.
+ */
+void pack_group(const struct matrix *matrix, uint32_t group, uint8_t *out);
+/* Blocks [first, first + count) of row `row` as they were in the file. */
+void unpack_blocks(const struct matrix *matrix, const uint8_t *packed, uint32_t row, size_t first,
+                   size_t count, uint8_t *out);
+
+/* Group `group` of a matrix of any type as interleaved floats, [n_cols][GROUP_ROWS]. row is scratch
+ * of n_cols floats. */
+void decode_group(const struct matrix *matrix, uint32_t group, float *row, float *out);
+
+/* Anonymous memory in huge pages where the system gives them; bytes is what to pass to pages_free.
+ */
+void *pages_new(size_t bytes);
+void pages_free(void *pages, size_t bytes);
+
+#endif

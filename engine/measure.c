@@ -1,0 +1,128 @@
+/* How fast this box reads weights and multiplies, measured in about 0.2 s.
+ *
+ * The planner divides layers by these two numbers, so they are taken the way the engine works:
+ * reads by all threads over memory in huge pages, far more of it than any cache holds, and a
+ * product of a Q8_0 matrix with as many rows as a prefill chunk. The best of several short runs
+ * counts: what disturbs a run on a shared box only ever makes it slower. All memory is given back.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "engine/kernels/pack.h"
+#include "engine/kernels/pool.h"
+
+enum { READ_BYTES = 192 << 20, PIECE_BYTES = 1 << 20, ROWS = 64, OUTPUTS = 1024, COLS = 2048 };
+
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+struct sweep {
+    const uint8_t *data;
+    _Atomic uint64_t sum; /* keeps the reads from being optimised away */
+};
+
+static void fill(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    (void)thread;
+    memset((uint8_t *)ctx + begin * PIECE_BYTES, 1, (end - begin) * PIECE_BYTES);
+}
+
+static void sweep_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    struct sweep *sweep = ctx;
+    (void)thread;
+    uint64_t sums[8] = {0}, words[8];
+    const uint8_t *p = sweep->data + begin * PIECE_BYTES, *last = sweep->data + end * PIECE_BYTES;
+    for (; p < last; p += sizeof words) {
+        memcpy(words, p, sizeof words);
+        for (int i = 0; i < 8; i++)
+            sums[i] += words[i];
+    }
+    for (int i = 1; i < 8; i++)
+        sums[0] += sums[i];
+    sweep->sum += sums[0];
+}
+
+static enum status measure_read(uint32_t n_threads, double seconds, double *out)
+{
+    struct pool *pool = NULL;
+    uint8_t *data = pages_new(READ_BYTES);
+    enum status status = data == NULL ? STATUS_NO_MEMORY : pool_new(n_threads, &pool);
+    if (status == STATUS_OK) {
+        struct sweep sweep = {.data = data};
+        double best = 0, end = now_seconds() + seconds;
+        pool_run(pool, READ_BYTES / PIECE_BYTES, 1, fill, data);
+        do {
+            double start = now_seconds();
+            pool_run(pool, READ_BYTES / PIECE_BYTES, 1, sweep_pieces, &sweep);
+            double rate = READ_BYTES / (now_seconds() - start);
+            best = rate > best ? rate : best;
+        } while (now_seconds() < end);
+        *out = best;
+    }
+    pool_free(&pool);
+    pages_free(data, READ_BYTES);
+    return status;
+}
+
+/* A matrix of random codes with scales of 1. */
+static uint8_t *matrix_new(size_t row_bytes)
+{
+    uint8_t *data = mem_aligned(64, OUTPUTS, row_bytes);
+    uint32_t state = 1;
+    for (size_t i = 0; data != NULL && i < OUTPUTS * row_bytes; i++) {
+        state = state * 1664525u + 1013904223u;
+        data[i] = i % 34 == 0 ? 0 : i % 34 == 1 ? 0x3c : (uint8_t)(state >> 24);
+    }
+    return data;
+}
+
+static enum status measure_flops(struct compute *c, double seconds, double *out)
+{
+    size_t row_bytes = COLS / 32 * 34;
+    uint8_t *data = matrix_new(row_bytes);
+    float *x = MEM_NEW_N(float, ROWS *COLS), *y = MEM_NEW_N(float, ROWS *OUTPUTS);
+    struct weight *w = NULL;
+    enum status status = STATUS_NO_MEMORY;
+    if (data == NULL || x == NULL || y == NULL)
+        goto out;
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        x[i] = (float)(i % 17) - 8.0f;
+    struct matrix m = {TENSOR_Q8_0, OUTPUTS, COLS, data, row_bytes};
+    status = compute_reserve(c, ROWS, COLS);
+    if (status == STATUS_OK)
+        status = weight_new(c, &m, &w);
+    if (status != STATUS_OK)
+        goto out;
+    double best = 0, end = now_seconds() + seconds;
+    do {
+        double start = now_seconds();
+        compute_matmul(c, w, x, COLS, ROWS, y, OUTPUTS);
+        double rate = 2.0 * ROWS * OUTPUTS * COLS / (now_seconds() - start);
+        best = rate > best ? rate : best;
+    } while (now_seconds() < end);
+    *out = best;
+out:
+    weight_free(&w);
+    mem_free(data);
+    mem_free(x);
+    mem_free(y);
+    return status;
+}
+
+enum status engine_measure(enum engine_kind kind, uint32_t n_threads, struct engine_speed *out)
+{
+    *out = (struct engine_speed){0};
+    struct compute *c = NULL;
+    enum status status = compute_new(kind, n_threads, &c, NULL);
+    if (status == STATUS_OK)
+        status = measure_read(n_threads, 0.06, &out->read_bytes_per_second);
+    if (status == STATUS_OK)
+        status = measure_flops(c, 0.06, &out->flops_per_second);
+    compute_free(&c);
+    return status;
+}
