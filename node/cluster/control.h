@@ -286,7 +286,7 @@ enum status control_plan(const struct control *control, const struct control_mod
 /* A model by what the user wrote: exact name, name in any case, unique prefix, hash of 8 digits or
  * more, `tiny`; among all models of live nodes. NOT_FOUND (the sentence lists what there is and
  * where), INVALID where several match. */
-enum status control_find_model(const struct control *control, const char *name,
+enum status control_find_model(struct control *control, const char *name,
                                uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
 
 /* For invariants in tests: what the node believes is reserved. */

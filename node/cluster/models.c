@@ -131,3 +131,9 @@ const char *model_name_of(struct control *c, const uint8_t hash[static PROTO_HAS
                 return card->models[i].name;
     return "?";
 }
+
+enum status control_find_model(struct control *control, const char *name,
+                               uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
+{
+    return model_resolve(control, name, false, out, fault);
+}
