@@ -1,0 +1,285 @@
+/* Shards as their callers see them: what a shard needs, which requests are refused, that a pass
+ * which fails changes nothing, and that KV pages come back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+
+static struct model *model;
+static float *hidden; /* [64, n_embd] */
+static float *logits; /* [64, n_vocab] */
+
+static struct shard_spec whole(void)
+{
+    return (struct shard_spec){.layer_end = 8,
+                               .embed = true,
+                               .head = true,
+                               .n_slots = 2,
+                               .n_ctx_tokens = 100,
+                               .n_kv_blocks = 5,
+                               .max_rows = 64,
+                               .n_threads = 1,
+                               .engine = ENGINE_NATIVE};
+}
+
+static struct shard *opened(struct shard_spec spec)
+{
+    struct shard *shard = NULL;
+    struct fault fault = {0};
+
+    if (shard_open(model, &spec, &shard, &fault))
+        fail_msg("%s", fault.text);
+    return shard;
+}
+
+/* n tokens of a slot from position pos. */
+static enum status forward(struct shard *shard, uint32_t slot, uint32_t pos, uint32_t n)
+{
+    struct shard_row rows[64];
+    uint32_t tokens[64];
+
+    for (uint32_t i = 0; i < n; i++) {
+        rows[i] = (struct shard_row){slot, pos + i};
+        tokens[i] = (pos + i) * 11 % 2048;
+    }
+    assert_int_equal(shard_embed(shard, tokens, n, hidden), STATUS_OK);
+    return shard_forward(shard, rows, n, hidden);
+}
+
+static void test_bad_requests(void **state)
+{
+    static const struct {
+        size_t field;
+        uint32_t v;
+    } cases[] = {
+        {offsetof(struct shard_spec, layer_end), 9},
+        {offsetof(struct shard_spec, layer_begin), 9},
+        {offsetof(struct shard_spec, n_slots), 0},
+        {offsetof(struct shard_spec, n_ctx_tokens), 0},
+        {offsetof(struct shard_spec, n_ctx_tokens), UINT32_MAX},
+        {offsetof(struct shard_spec, n_kv_blocks), 0},
+        {offsetof(struct shard_spec, max_rows), 0},
+        {offsetof(struct shard_spec, max_rows), SHARD_MAX_ROWS + 1},
+        {offsetof(struct shard_spec, n_threads), 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct shard_spec spec = whole();
+        struct fault fault = {0};
+        struct shard *shard = NULL;
+
+        memcpy((char *)&spec + cases[i].field, &cases[i].v, sizeof cases[i].v);
+        assert_int_equal(shard_open(model, &spec, &shard, &fault), STATUS_INVALID);
+        assert_null(shard);
+        assert_string_not_equal(fault.text, "");
+    }
+}
+
+static void test_need(void **state)
+{
+    struct shard_spec spec = whole();
+    struct shard_spec middle = whole();
+    struct shard_need all;
+    struct shard_need part;
+    struct shard_need more;
+
+    (void)state;
+    shard_need(model, &spec, &all);
+    assert_int_equal(all.kv_bytes, 5 * SHARD_KV_BLOCK_TOKENS * 8 * 2 * 4 * 32 * sizeof(float));
+    middle.layer_begin = 2;
+    middle.layer_end = 4;
+    middle.embed = middle.head = false;
+    shard_need(model, &middle, &part);
+    assert_int_equal(part.kv_bytes, all.kv_bytes / 4);
+    assert_int_equal(part.weight_bytes,
+                     model_info(model)->layer_bytes[2] + model_info(model)->layer_bytes[3]);
+    assert_true(part.scratch_bytes > 0);
+    spec.max_rows = 512;
+    shard_need(model, &spec, &more);
+    assert_true(more.scratch_bytes > all.scratch_bytes);
+}
+
+static void test_rows_out_of_order(void **state)
+{
+    struct shard *shard = opened(whole());
+    struct shard_row twice[2] = {{0, 0}, {0, 0}};
+    struct shard_row gap[2] = {{0, 0}, {0, 2}};
+    struct shard_row slot[1] = {{2, 0}};
+    struct shard_row many[65] = {{0, 0}};
+
+    (void)state;
+    memset(hidden, 0, 2 * 256 * sizeof(float));
+    assert_int_equal(forward(shard, 0, 1, 1), STATUS_INVALID);
+    assert_int_equal(shard_forward(shard, twice, 2, hidden), STATUS_INVALID);
+    assert_int_equal(shard_forward(shard, gap, 2, hidden), STATUS_INVALID);
+    assert_int_equal(shard_forward(shard, slot, 1, hidden), STATUS_INVALID);
+    assert_int_equal(shard_forward(shard, many, 65, hidden), STATUS_INVALID);
+    assert_int_equal(shard_forward(shard, many, 0, hidden), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 0, 2), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 0, 1), STATUS_INVALID);
+    assert_int_equal(forward(shard, 0, 2, 1), STATUS_OK);
+    shard_free(&shard);
+    assert_null(shard);
+}
+
+static void test_tokens_out_of_range(void **state)
+{
+    struct shard *shard = opened(whole());
+    uint32_t tokens[2] = {0, 2048};
+
+    (void)state;
+    assert_int_equal(shard_embed(shard, tokens, 2, hidden), STATUS_INVALID);
+    shard_free(&shard);
+}
+
+static void test_parts_that_are_not_there(void **state)
+{
+    struct shard_spec spec = whole();
+    uint32_t token = 1;
+    struct shard *shard;
+
+    (void)state;
+    spec.embed = spec.head = false;
+    shard = opened(spec);
+    assert_int_equal(shard_embed(shard, &token, 1, hidden), STATUS_INVALID);
+    assert_int_equal(shard_logits(shard, hidden, 1, logits), STATUS_INVALID);
+    shard_free(&shard);
+}
+
+/* A head without layers, on a box too small for one. */
+static void test_no_layers(void **state)
+{
+    struct shard_spec spec = whole();
+    uint32_t token = 1;
+    struct shard_row row = {0, 0};
+    struct shard *shard;
+
+    (void)state;
+    spec.layer_end = 0;
+    shard = opened(spec);
+    assert_int_equal(shard_embed(shard, &token, 1, hidden), STATUS_OK);
+    assert_int_equal(shard_forward(shard, &row, 1, hidden), STATUS_OK);
+    assert_int_equal(shard_logits(shard, hidden, 1, logits), STATUS_OK);
+    shard_free(&shard);
+}
+
+static void test_context_and_room(void **state)
+{
+    struct shard *shard = opened(whole());
+
+    (void)state;
+    assert_int_equal(forward(shard, 0, 0, 60), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 60, 40), STATUS_OK); /* 4 pages of 5 */
+    assert_int_equal(forward(shard, 0, 100, 1), STATUS_CONTEXT);
+    assert_int_equal(forward(shard, 1, 0, 33), STATUS_NO_ROOM);
+    assert_int_equal(forward(shard, 1, 0, 32), STATUS_OK); /* nothing was taken before */
+    assert_int_equal(forward(shard, 1, 32, 1), STATUS_NO_ROOM);
+    shard_truncate(shard, 0, 64);
+    assert_int_equal(forward(shard, 1, 32, 1), STATUS_OK);
+    shard_truncate(shard, 0, 0);
+    shard_truncate(shard, 1, 0);
+    assert_int_equal(forward(shard, 0, 0, 64), STATUS_OK);
+    shard_truncate(shard, 0, 100);
+    shard_truncate(shard, 99, 0);
+    assert_int_equal(forward(shard, 0, 64, 1), STATUS_OK);
+    shard_free(&shard);
+}
+
+/* A refused pass leaves the sequence such that it goes on with the same result. */
+static void test_failure_changes_nothing(void **state)
+{
+    struct shard *shard = opened(whole());
+    float before[256];
+    struct shard_row rows[3] = {{0, 20}, {1, 0}, {1, 5}};
+
+    (void)state;
+    assert_int_equal(forward(shard, 0, 0, 20), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 20, 1), STATUS_OK);
+    memcpy(before, hidden, sizeof before);
+    shard_truncate(shard, 0, 20);
+    assert_int_equal(shard_forward(shard, rows, 3, hidden), STATUS_INVALID);
+    assert_int_equal(forward(shard, 0, 20, 1), STATUS_OK);
+    assert_memory_equal(before, hidden, sizeof before);
+    shard_free(&shard);
+}
+
+static void test_allocation_failures(void **state)
+{
+    struct shard_spec spec = whole();
+    struct shard *shard = NULL;
+    enum status status = STATUS_NO_MEMORY;
+    unsigned long n = 1;
+
+    (void)state;
+    spec.n_threads = 2;
+    for (; status && n < 100000; n++) {
+        mem_fail_after(n);
+        status = shard_open(model, &spec, &shard, NULL);
+        mem_fail_after(0);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        if (status)
+            assert_null(shard);
+    }
+    assert_int_equal(status, STATUS_OK);
+    assert_true(n > 20);
+    shard_free(&shard);
+}
+
+/* Once open, a pass asks for no memory: every allocation would fail. */
+static void test_pass_allocates_nothing(void **state)
+{
+    struct shard *shard = opened(whole());
+
+    (void)state;
+    mem_fail_after(1);
+    assert_int_equal(forward(shard, 0, 0, 40), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 40, 1), STATUS_OK);
+    assert_int_equal(shard_logits(shard, hidden, 1, logits), STATUS_OK);
+    assert_null(mem_zeroed(1, 1)); /* the countdown is still waiting for its first call */
+    mem_fail_after(0);
+    shard_free(&shard);
+}
+
+static int open_model(void **state)
+{
+    const void *data;
+    size_t size;
+
+    (void)state;
+    model_demo(&data, &size);
+    hidden = malloc(65 * 256 * sizeof(float));
+    logits = malloc(64 * 2048 * sizeof(float));
+    return model_open_memory(data, size, "tiny", &model, NULL) ? -1 : 0;
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    model_free(&model);
+    free(hidden);
+    free(logits);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_need),
+        cmocka_unit_test(test_rows_out_of_order),
+        cmocka_unit_test(test_tokens_out_of_range),
+        cmocka_unit_test(test_parts_that_are_not_there),
+        cmocka_unit_test(test_no_layers),
+        cmocka_unit_test(test_context_and_room),
+        cmocka_unit_test(test_failure_changes_nothing),
+        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_pass_allocates_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
