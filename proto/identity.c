@@ -254,13 +254,18 @@ static enum status key_load(const struct key_form *form, const char *path,
     return status == STATUS_OK ? key_read(form, path, out, fault) : status;
 }
 
+void proto_identity_complete(struct proto_identity *identity)
+{
+    (void)crypto_scalarmult_curve25519_base(identity->public_key, identity->secret_key);
+}
+
 enum status proto_identity_load(const char *path, struct proto_identity *out, struct fault *fault)
 {
     bool made;
     enum status status = key_load(&node_form, path, out->secret_key, &made, fault);
 
     if (status == STATUS_OK)
-        (void)crypto_scalarmult_curve25519_base(out->public_key, out->secret_key);
+        proto_identity_complete(out);
     return status;
 }
 

@@ -43,6 +43,8 @@ enum status proto_init(void) MUST_USE; /* sodium_init; once, before all else */
  * `chmod 600 PATH`), FORMAT for other content, IO. `made` may be NULL. */
 enum status proto_identity_load(const char *path, struct proto_identity *out,
                                 struct fault *fault) MUST_USE;
+/* Fills public_key from secret_key; for nodes that have no file (tests, simulations). */
+void proto_identity_complete(struct proto_identity *identity);
 enum status proto_cluster_key_load(const char *path, uint8_t out[static PROTO_KEY_BYTES],
                                    bool *made, struct fault *fault) MUST_USE;
 /* Writes a key that came by join line; IN_USE where another key is there already. */
