@@ -17,6 +17,9 @@ struct api_options {
 /* Errors: IN_USE (port named, and what to do), INVALID (not loopback without a key), NO_MEMORY. */
 enum status api_start(struct uv_loop_s *loop, struct node *node, const struct api_options *options,
                       struct api **out, struct fault *fault) MUST_USE;
+/* The node is ready: until this is called, all but /health answer 503 with Retry-After, and /health
+ * does, too. */
+void api_ready(struct api *api);
 uint16_t api_port(const struct api *api);
 /* Ends running streams with an error event, then calls on_closed once; the memory is gone after. */
 void api_close(struct api *api, void (*on_closed)(void *owner), void *owner);
