@@ -1,8 +1,12 @@
 /* The weights of a shard.
  *
- * Matrices stay where the file has them: a weight is a view that the kernels read (or repack, where
- * they know better). Norms and biases are small and are decoded to float32 once. Of a tensor of
- * experts every expert becomes a weight of its own, so that only those a token uses are read. */
+ * Matrices become weights, which the kernels either read where the file has them or repack into
+ * memory of their own. In both cases the file's pages are dropped from this process once a tensor
+ * is done, so that the resident memory never holds a matrix twice and its peak is the shard plus
+ * one tensor; pages that are read in place come back as they are used, from the page cache. The
+ * next layer is read ahead while one is prepared. Norms and biases are small and are decoded to
+ * float32 once. Of a tensor of experts every expert becomes a weight of its own, so that only those
+ * a token uses are read. A tied head is the embedding's weight, once. */
 #include "engine/shard/shard.h"
 
 #include <assert.h>
@@ -26,12 +30,33 @@ static struct matrix matrix_of(const struct gguf_tensor *tensor, uint64_t index)
     return m;
 }
 
+static void forget_pages(const struct model *model, const struct gguf_tensor *tensor)
+{
+    if (model->map.data)
+        file_map_forget(&model->map, (size_t)((const uint8_t *)tensor->data - model->map.data),
+                        (size_t)tensor->n_bytes);
+}
+
+static void read_ahead(const struct model *model, uint32_t il)
+{
+    for (uint32_t s = 0; model->map.data && il < model->hparams.n_layers && s < SLOT_COUNT; s++) {
+        const struct gguf_tensor *tensor = model->tensors.layers[il].weight[s];
+
+        if (tensor)
+            file_map_willneed(&model->map,
+                              (size_t)((const uint8_t *)tensor->data - model->map.data),
+                              (size_t)tensor->n_bytes);
+    }
+}
+
 static enum status load_matrix(struct shard *shard, const struct gguf_tensor *tensor,
                                struct weight **out)
 {
     struct matrix m = matrix_of(tensor, 0);
+    enum status status = weight_new(shard->compute, &m, out);
 
-    return weight_new(shard->compute, &m, out);
+    forget_pages(shard->model, tensor);
+    return status;
 }
 
 static enum status load_vector(const struct gguf_tensor *tensor, float **out)
@@ -55,6 +80,7 @@ static enum status load_experts(struct shard *shard, const struct gguf_tensor *t
 
         status = weight_new(shard->compute, &m, &experts[e]);
     }
+    forget_pages(shard->model, tensor);
     return status;
 }
 
@@ -101,11 +127,13 @@ static enum status load_ends(struct shard *shard)
     const struct gguf_tensor *head = t->weight[MODEL_SLOT_OUTPUT];
     enum status status = STATUS_OK;
 
-    head = head ? head : t->weight[MODEL_SLOT_TOKEN_EMBD];
-    if (spec->embed)
-        status = load_matrix(shard, t->weight[MODEL_SLOT_TOKEN_EMBD], &shard->embed);
-    if (!status && spec->head)
-        status = load_matrix(shard, head, &shard->output);
+    if (spec->embed || (spec->head && !head))
+        status = load_matrix(shard, t->weight[MODEL_SLOT_TOKEN_EMBD], &shard->token_embd);
+    if (!status && spec->head && head)
+        status = load_matrix(shard, head, &shard->separate_head);
+    shard->embed = spec->embed ? shard->token_embd : NULL;
+    if (spec->head)
+        shard->output = head ? shard->separate_head : shard->token_embd;
     if (!status && spec->layer_begin == 0 && spec->layer_end > 0 &&
         t->weight[MODEL_SLOT_POSITION_EMBD])
         status = load_matrix(shard, t->weight[MODEL_SLOT_POSITION_EMBD], &shard->positions);
@@ -147,9 +175,14 @@ enum status shard_load(struct shard *shard)
     shard->layers = MEM_NEW_N(struct layer_weights, n);
     if (!shard->layers)
         return STATUS_NO_MEMORY;
-    for (uint32_t i = 0; i < n && !status; i++)
+    if (n)
+        read_ahead(shard->model, spec->layer_begin);
+    for (uint32_t i = 0; i < n && !status; i++) {
+        if (i + 1 < n)
+            read_ahead(shard->model, spec->layer_begin + i + 1);
         status = load_layer(shard, &shard->model->tensors.layers[spec->layer_begin + i],
                             &shard->layers[i]);
+    }
     if (!status)
         status = load_ends(shard);
     return status ? status : load_ropes(shard);
@@ -176,8 +209,8 @@ void shard_unload(struct shard *shard)
     for (uint32_t i = 0; i < n; i++)
         unload_layer(&shard->layers[i], shard->model->hparams.n_experts);
     mem_free(shard->layers);
-    weight_free(&shard->embed);
-    weight_free(&shard->output);
+    weight_free(&shard->token_embd);
+    weight_free(&shard->separate_head);
     weight_free(&shard->positions);
     for (uint32_t s = 0; s < MODEL_SLOT_COUNT; s++) {
         mem_free(shard->model_vector[s]);

@@ -71,19 +71,6 @@ static enum status open_parts(struct shard *shard, struct fault *fault)
                   : STATUS_OK;
 }
 
-static void read_ahead(const struct model *model, const struct shard_spec *spec)
-{
-    for (size_t i = 0; model->map.data && i < gguf_tensor_count(model->gguf); i++) {
-        const struct gguf_tensor *tensor = gguf_tensor_at(model->gguf, i);
-        int64_t il = tensor_layer(tensor);
-
-        if (il >= spec->layer_begin && il < spec->layer_end && tensor->data)
-            file_map_willneed(&model->map,
-                              (size_t)((const uint8_t *)tensor->data - model->map.data),
-                              (size_t)tensor->n_bytes);
-    }
-}
-
 enum status shard_open(const struct model *model, const struct shard_spec *spec, struct shard **out,
                        struct fault *fault)
 {
@@ -105,7 +92,6 @@ enum status shard_open(const struct model *model, const struct shard_spec *spec,
         shard_free(&shard);
         return status;
     }
-    read_ahead(model, spec);
     *out = shard;
     return STATUS_OK;
 }

@@ -41,8 +41,10 @@ struct shard {
     struct compute *compute;
     const struct vector_ops *ops;
     struct layer_weights *layers; /* [layer_end - layer_begin] */
-    struct weight *embed;
-    struct weight *output;
+    struct weight *token_embd;
+    struct weight *separate_head; /* NULL where the head is the embedding */
+    const struct weight *embed;   /* NULL: this shard does not embed */
+    const struct weight *output;  /* NULL: this shard has no head */
     float *model_vector[MODEL_SLOT_COUNT];
     float *model_bias[MODEL_SLOT_COUNT];
     struct weight *positions; /* learned positions, where layer 0 is here */
