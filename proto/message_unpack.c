@@ -312,6 +312,7 @@ enum status message_unpack(const uint8_t *header, size_t n_bytes, size_t payload
     Mesh__Header *in;
     struct message *message;
 
+    *out = NULL;
     arena->used_bytes = 0;
     arena->full = false;
     if (n_bytes > PROTO_MAX_HEADER_BYTES)
