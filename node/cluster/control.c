@@ -6,7 +6,7 @@
  * actions are handed over. So a machine never frees what another one still looks at, and the order
  * of events, not of calls, decides what happens.
  *
- *   links.c    connections, cards, heartbeats        members.c  who is where, dialling
+ *   mesh.c    connections, cards, heartbeats        members.c  who is where, dialling
  *   models.c   names and who has which file          front.c    requests of this node's API
  *   work.c     requests at their head                instance.c one model on a ring of stages
  *   ring.c     passes at the head                    stage.c    layers run for other heads
@@ -192,13 +192,13 @@ static void take_event(struct control *c, struct control_event *event)
         member_seed(c, &event->seed);
         break;
     case EVENT_LINK_OPEN:
-        link_opened(c, event);
+        mesh_opened(c, event);
         break;
     case EVENT_LINK_CLOSED:
-        link_closed(c, event);
+        mesh_closed(c, event);
         break;
     case EVENT_MESSAGE:
-        link_message(c, link_find(c, event->message.link), event->message.message);
+        mesh_message(c, mesh_find(c, event->message.link), event->message.message);
         break;
     case EVENT_REQUEST:
         front_request(c, event);
@@ -229,7 +229,7 @@ static void settle(struct control *c)
 {
     for (int round = 0; round < MAX_ROUNDS_OF_SETTLING; round++) {
         c->again = false;
-        links_settle(c);
+        mesh_settle(c);
         stages_settle(c);
         fronts_settle(c);
         works_settle(c);
@@ -246,14 +246,14 @@ static void settle(struct control *c)
     instances_sweep(c);
     stages_sweep(c);
     fronts_sweep(c);
-    links_sweep(c);
+    mesh_sweep(c);
     members_sweep(c);
 }
 
 /* Asks for the next tick, unless an earlier one is on its way. */
 static void ask_for_wake(struct control *c)
 {
-    uint64_t wakes[] = {links_wake(c), members_wake(c), fronts_wake(c), stages_wake(c),
+    uint64_t wakes[] = {mesh_wake(c), members_wake(c), fronts_wake(c), stages_wake(c),
                         instances_wake(c)};
     uint64_t wake_us = NEVER_US;
     struct control_action *action;

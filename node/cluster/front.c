@@ -81,7 +81,7 @@ static void front_call_off(struct control *c, struct front *front)
         message = message_new(MESSAGE_CANCEL);
         if (message)
             message->request = front->number;
-        link_send(c, front->head, message);
+        mesh_send(c, front->head, message);
     }
 }
 
@@ -106,7 +106,7 @@ static bool card_heads(const struct node_card *card, const uint8_t *hash)
 }
 
 /* Who shall head the model: NULL for this node. */
-static struct link *choose_head(struct control *c, const uint8_t *hash)
+static struct mesh_link *choose_head(struct control *c, const uint8_t *hash)
 {
     struct member *heads = NULL, *holds = NULL;
 
@@ -115,7 +115,7 @@ static struct link *choose_head(struct control *c, const uint8_t *hash)
     for (uint32_t i = 0; i < c->n_members; i++) {
         struct member *m = c->members[i];
 
-        if (!link_is_up(m->link) || !card_has(&m->card, hash))
+        if (!mesh_is_up(m->link) || !card_has(&m->card, hash))
             continue;
         if (card_heads(&m->card, hash) && (!heads || memcmp(m->id, heads->id, PROTO_ID_BYTES) < 0))
             heads = m;
@@ -152,14 +152,14 @@ static void front_submit(struct control *c, struct front *front, const char *bod
     message->payload_bytes = body_bytes;
     if (body_bytes)
         memcpy(message->payload, body, body_bytes);
-    link_send(c, front->head, message);
+    mesh_send(c, front->head, message);
 }
 
 static enum status front_begin(struct control *c, const struct control_event *event,
                                struct front *front, struct fault *fault)
 {
     uint8_t hash[PROTO_HASH_BYTES];
-    struct link *head;
+    struct mesh_link *head;
 
     front->handle = event->request.handle;
     front->number = ++c->last_request;
@@ -180,7 +180,7 @@ static enum status front_begin(struct control *c, const struct control_event *ev
     front->local = head == NULL;
     front->head = head;
     text_set(front->head_name, sizeof front->head_name, "%s",
-             head ? link_name(head) : c->card.name);
+             head ? mesh_name(head) : c->card.name);
     return STATUS_OK;
 }
 
@@ -222,7 +222,7 @@ void front_cancel(struct control *c, uint64_t handle)
 
 /* ---------------------------------------------------------------- what the head says */
 
-static struct front *front_find(struct control *c, const struct link *link, uint64_t number)
+static struct front *front_find(struct control *c, const struct mesh_link *link, uint64_t number)
 {
     for (uint32_t i = 0; i < c->n_fronts; i++) {
         struct front *front = c->fronts[i];
@@ -254,8 +254,8 @@ static bool journal_add(struct front *front, const uint8_t *ids, uint32_t n)
     return true;
 }
 
-void front_accepted(struct control *c, struct link *link, const struct message_accepted *accepted,
-                    const uint8_t *payload)
+void front_accepted(struct control *c, struct mesh_link *link,
+                    const struct message_accepted *accepted, const uint8_t *payload)
 {
     struct front *front = front_find(c, link, accepted->request);
     struct control_action *action;
@@ -276,7 +276,7 @@ void front_accepted(struct control *c, struct link *link, const struct message_a
     action->started.seed = front->seed;
 }
 
-void front_tokens(struct control *c, struct link *link, const struct message_tokens *tokens,
+void front_tokens(struct control *c, struct mesh_link *link, const struct message_tokens *tokens,
                   uint8_t *payload, size_t payload_bytes)
 {
     struct front *front = front_find(c, link, tokens->request);
@@ -305,7 +305,7 @@ out:
     mem_free(payload);
 }
 
-void front_done(struct control *c, struct link *link, const struct message_done *done)
+void front_done(struct control *c, struct mesh_link *link, const struct message_done *done)
 {
     struct front *front = front_find(c, link, done->request);
 
@@ -315,7 +315,7 @@ void front_done(struct control *c, struct link *link, const struct message_done 
 
 /* ---------------------------------------------------------------- ends and time */
 
-void fronts_link_lost(struct control *c, struct link *link)
+void fronts_link_lost(struct control *c, struct mesh_link *link)
 {
     for (uint32_t i = 0; i < c->n_fronts; i++) {
         struct front *front = c->fronts[i];

@@ -38,7 +38,7 @@ struct dialler {
 
 enum link_state { LINK_DIALLING, LINK_GREETING, LINK_UP, LINK_CLOSING, LINK_GONE };
 
-struct link {
+struct mesh_link {
     link_id id;
     unsigned state;
     bool outbound, doomed;
@@ -55,7 +55,7 @@ struct member {
     unsigned state;
     struct node_card card; /* the last one heard */
     struct dialler dialler;
-    struct link *link; /* the UP one; NULL unless ALIVE */
+    struct mesh_link *link; /* the UP one; NULL unless ALIVE */
     uint64_t rtt_us, seen_us, lost_us;
     char note[PROTO_MAX_TEXT];
 };
@@ -71,7 +71,7 @@ struct seed {
 
 /* Where a prompt came from: over a link, or from this node's own API (link NULL). */
 struct origin {
-    struct link *link;
+    struct mesh_link *link;
     uint64_t request; /* unique at the front */
 };
 
@@ -82,7 +82,7 @@ struct front {
     uint64_t handle, number;
     unsigned state;
     bool local;
-    struct link *head; /* NULL when local */
+    struct mesh_link *head; /* NULL when local */
     char head_name[PROTO_MAX_NAME];
     uint64_t deadline_us; /* for ACCEPTED */
     struct request_spec spec;
@@ -119,8 +119,8 @@ struct pass_slot {   /* a pass on its way round the ring */
 struct instance_stage {
     uint8_t node_id[PROTO_ID_BYTES];
     char name[PROTO_MAX_NAME];
-    struct link *link; /* NULL for the head itself */
-    bool answered;     /* the current question */
+    struct mesh_link *link; /* NULL for the head itself */
+    bool answered;          /* the current question */
 };
 
 struct refusal { /* what a node said in an earlier round of planning */
@@ -160,7 +160,7 @@ enum stage_state { STAGE_WAITING, STAGE_RESERVED, STAGE_LOADING, STAGE_READY, ST
 struct stage {
     struct message_prepare prepare;
     unsigned state;
-    struct link *head, *previous, *next; /* head: also previous of stage 1, next of the last */
+    struct mesh_link *head, *previous, *next; /* head: also previous of stage 1, next of the last */
     uint64_t deadline_us;
     bool shard_asked;
 };
@@ -175,7 +175,7 @@ struct control {
     bool short_of_memory, again;
 
     uint32_t n_links, n_members, n_seeds;
-    struct link *links[MAX_LINKS];
+    struct mesh_link *links[MAX_LINKS];
     struct member *members[MAX_MEMBERS];
     struct seed *seeds[MAX_SEEDS];
     link_id last_dial;
@@ -216,20 +216,20 @@ enum status message_check(struct message *message) MUST_USE;
 enum status card_check(struct node_card *card) MUST_USE;
 enum status spec_check(struct request_spec *spec, struct fault *fault) MUST_USE;
 
-/* links.c */
-void link_opened(struct control *c, const struct control_event *event);
-void link_closed(struct control *c, const struct control_event *event);
-void link_message(struct control *c, struct link *link, struct message *message);
-struct link *link_find(struct control *c, link_id id);
-struct link *link_dial(struct control *c, const struct control_address *address);
-void link_fail(struct link *link, const char *format, ...) PRINTF_LIKE(2, 3);
+/* mesh.c */
+void mesh_opened(struct control *c, const struct control_event *event);
+void mesh_closed(struct control *c, const struct control_event *event);
+void mesh_message(struct control *c, struct mesh_link *link, struct message *message);
+struct mesh_link *mesh_find(struct control *c, link_id id);
+struct mesh_link *mesh_dial(struct control *c, const struct control_address *address);
+void mesh_fail(struct mesh_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Takes the message in every case; NULL (no memory for it) or no slot dooms the link. */
-void link_send(struct control *c, struct link *link, struct message *message);
-bool link_is_up(const struct link *link);
-const char *link_name(const struct link *link); /* of the node at its end */
-void links_settle(struct control *c);
-void links_sweep(struct control *c);
-uint64_t links_wake(const struct control *c);
+void mesh_send(struct control *c, struct mesh_link *link, struct message *message);
+bool mesh_is_up(const struct mesh_link *link);
+const char *mesh_name(const struct mesh_link *link); /* of the node at its end */
+void mesh_settle(struct control *c);
+void mesh_sweep(struct control *c);
+uint64_t mesh_wake(const struct control *c);
 
 /* members.c */
 struct member *member_find(struct control *c, const uint8_t id[static PROTO_ID_BYTES]);
@@ -237,10 +237,10 @@ struct member *member_get(struct control *c, const uint8_t id[static PROTO_ID_BY
 void member_seen(struct control *c, const uint8_t id[static PROTO_ID_BYTES], uint32_t n,
                  const struct control_address *addresses);
 void member_seed(struct control *c, const struct control_address *address);
-void member_alive(struct control *c, struct member *member, struct link *link);
+void member_alive(struct control *c, struct member *member, struct mesh_link *link);
 void member_lost(struct control *c, struct member *member, const char *why);
 void member_peers(struct control *c, const struct message *message);
-void dial_ended(struct control *c, struct link *link, enum status status, const char *why);
+void dial_ended(struct control *c, struct mesh_link *link, enum status status, const char *why);
 void members_settle(struct control *c);
 void members_sweep(struct control *c);
 uint64_t members_wake(const struct control *c);
@@ -256,12 +256,12 @@ const char *model_name_of(struct control *c, const uint8_t hash[static PROTO_HAS
 void front_request(struct control *c, const struct control_event *event);
 void front_cancel(struct control *c, uint64_t handle);
 /* From the head, local (link NULL) or not. front_tokens takes the payload. */
-void front_accepted(struct control *c, struct link *link, const struct message_accepted *accepted,
-                    const uint8_t *payload);
-void front_tokens(struct control *c, struct link *link, const struct message_tokens *tokens,
+void front_accepted(struct control *c, struct mesh_link *link,
+                    const struct message_accepted *accepted, const uint8_t *payload);
+void front_tokens(struct control *c, struct mesh_link *link, const struct message_tokens *tokens,
                   uint8_t *payload, size_t payload_bytes);
-void front_done(struct control *c, struct link *link, const struct message_done *done);
-void fronts_link_lost(struct control *c, struct link *link);
+void front_done(struct control *c, struct mesh_link *link, const struct message_done *done);
+void fronts_link_lost(struct control *c, struct mesh_link *link);
 void fronts_settle(struct control *c);
 void fronts_sweep(struct control *c);
 void front_free(struct front **front);
@@ -275,7 +275,7 @@ void work_prompt(struct control *c, const struct control_event *event);
 void work_sampled(struct control *c, struct instance *instance, const struct sampled *sampled);
 /* Ends all work of an instance that failed or closed. */
 void works_fail(struct control *c, struct instance *instance, const struct fault *fault);
-void works_link_lost(struct control *c, struct link *link);
+void works_link_lost(struct control *c, struct mesh_link *link);
 void works_settle(struct control *c);
 void works_sweep(struct control *c);
 void work_free(struct work **work);
@@ -288,9 +288,9 @@ void instance_fail(struct instance *instance, enum status status, const char *fo
     PRINTF_LIKE(3, 4);
 void instance_model(struct control *c, const struct control_event *event);
 bool instance_shard(struct control *c, const struct control_event *event); /* false: not ours */
-void instance_outcome(struct control *c, struct link *link, const struct message *message);
+void instance_outcome(struct control *c, struct mesh_link *link, const struct message *message);
 void instance_probed(struct control *c, struct instance *instance);
-void instances_link_lost(struct control *c, struct link *link);
+void instances_link_lost(struct control *c, struct mesh_link *link);
 void instances_settle(struct control *c);
 void instances_sweep(struct control *c);
 uint64_t instances_wake(const struct control *c);
@@ -310,19 +310,20 @@ void ring_dispatch(struct control *c, struct instance *instance);
 void ring_probe(struct control *c, struct instance *instance);
 bool ring_stage_done(struct control *c, struct control_pass *pass, const struct fault *fault);
 void ring_head_done(struct control *c, const struct control_event *event);
-void ring_pass(struct control *c, struct link *link, struct message *message);
+void ring_pass(struct control *c, struct mesh_link *link, struct message *message);
 void ring_clear(struct instance *instance);
 struct instance *ring_instance(struct control *c, const struct instance_ref *ref);
 struct control_pass *pass_new(uint32_t max_rows, uint32_t n_slots);
 
 /* stage.c */
-void stage_prepare(struct control *c, struct link *link, const struct message_prepare *prepare);
-void stage_load(struct control *c, struct link *link, const struct instance_ref *ref);
-void stage_release(struct control *c, struct link *link, const struct instance_ref *ref);
-void stage_pass(struct control *c, struct link *link, struct message *message);
+void stage_prepare(struct control *c, struct mesh_link *link,
+                   const struct message_prepare *prepare);
+void stage_load(struct control *c, struct mesh_link *link, const struct instance_ref *ref);
+void stage_release(struct control *c, struct mesh_link *link, const struct instance_ref *ref);
+void stage_pass(struct control *c, struct mesh_link *link, struct message *message);
 bool stage_shard(struct control *c, const struct control_event *event);
 bool stage_done(struct control *c, struct control_pass *pass, const struct fault *fault);
-void stages_link_lost(struct control *c, struct link *link);
+void stages_link_lost(struct control *c, struct mesh_link *link);
 void stages_settle(struct control *c);
 void stages_sweep(struct control *c);
 uint64_t stages_wake(const struct control *c);

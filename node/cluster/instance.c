@@ -137,12 +137,12 @@ static void tell_stages(struct control *c, struct instance *instance, enum messa
     for (uint32_t i = 1; i < instance->n_stages; i++) {
         struct message *message;
 
-        if (!link_is_up(instance->stages[i].link))
+        if (!mesh_is_up(instance->stages[i].link))
             continue;
         message = message_new(kind);
         if (message)
             message->instance = instance->ref;
-        link_send(c, instance->stages[i].link, message);
+        mesh_send(c, instance->stages[i].link, message);
         instance->stages[i].answered = false;
     }
 }
@@ -171,7 +171,7 @@ static void send_prepare(struct control *c, struct instance *instance, uint32_t 
         p->n_embd = instance->model->n_embd;
         p->n_layers = instance->model->n_layers;
     }
-    link_send(c, instance->stages[stage].link, message);
+    mesh_send(c, instance->stages[stage].link, message);
 }
 
 /* The longest idle instance of this head makes room. */
@@ -318,7 +318,7 @@ bool instance_shard(struct control *c, const struct control_event *event)
     return true;
 }
 
-void instance_outcome(struct control *c, struct link *link, const struct message *message)
+void instance_outcome(struct control *c, struct mesh_link *link, const struct message *message)
 {
     const struct message_outcome *outcome = &message->outcome;
     struct instance *instance = ring_instance(c, &outcome->instance);
@@ -348,7 +348,7 @@ void instance_outcome(struct control *c, struct link *link, const struct message
 
 /* ---------------------------------------------------------------- ends and time */
 
-void instances_link_lost(struct control *c, struct link *link)
+void instances_link_lost(struct control *c, struct mesh_link *link)
 {
     for (uint32_t i = 0; i < c->n_instances; i++) {
         struct instance *instance = c->instances[i];

@@ -124,7 +124,7 @@ static void planning_collect(const struct control *c, const uint8_t *hash,
             for (uint32_t i = 0; i < c->n_members; i++) {
                 const struct member *m = c->members[i];
 
-                if (link_is_up(m->link) && takes_part(m, hash) == part && !is_planned(p, m) &&
+                if (mesh_is_up(m->link) && takes_part(m, hash) == part && !is_planned(p, m) &&
                     (!best || m->card.memory_free_bytes > best->card.memory_free_bytes))
                     best = m;
             }

@@ -91,7 +91,7 @@ static bool dialler_due(const struct control *c, const struct dialler *d)
 static void dialler_go(struct control *c, struct dialler *d, struct member *member,
                        struct seed *seed)
 {
-    struct link *link = link_dial(c, &d->addresses[d->at]);
+    struct mesh_link *link = mesh_dial(c, &d->addresses[d->at]);
 
     d->next_us = c->now_us + STAGGER_US;
     if (!link)
@@ -104,7 +104,7 @@ static void dialler_go(struct control *c, struct dialler *d, struct member *memb
 }
 
 /* A dial opened (OK) or failed. */
-void dial_ended(struct control *c, struct link *link, enum status status, const char *why)
+void dial_ended(struct control *c, struct mesh_link *link, enum status status, const char *why)
 {
     struct dialler *d = link->dialler;
 
@@ -244,7 +244,7 @@ void member_peers(struct control *c, const struct message *message)
 /* ---------------------------------------------------------------- coming and going */
 
 /* For an inbound link: the peer's address with the port that it listens on. */
-static void learn_address(struct member *m, const struct link *link)
+static void learn_address(struct member *m, const struct mesh_link *link)
 {
     const char *text = link->address.text, *colon = strrchr(text, ':');
     char address[80];
@@ -277,30 +277,30 @@ static void tell_peers(struct control *c, struct member *newcomer)
         struct member *m = c->members[i];
         struct message *note;
 
-        if (m == newcomer || !link_is_up(m->link))
+        if (m == newcomer || !mesh_is_up(m->link))
             continue;
         note = message_new(MESSAGE_PEERS);
         if (note)
             peers_add(note, newcomer);
         if (!note || note->peers.n)
-            link_send(c, m->link, note);
+            mesh_send(c, m->link, note);
         else
             message_free(&note);
         message = message ? message : message_new(MESSAGE_PEERS);
         if (message)
             peers_add(message, m);
         if (message && message->peers.n == PROTO_MAX_PEERS) {
-            link_send(c, newcomer->link, message);
+            mesh_send(c, newcomer->link, message);
             message = NULL;
         }
     }
     if (message && message->peers.n)
-        link_send(c, newcomer->link, message);
+        mesh_send(c, newcomer->link, message);
     else
         message_free(&message);
 }
 
-void member_alive(struct control *c, struct member *m, struct link *link)
+void member_alive(struct control *c, struct member *m, struct mesh_link *link)
 {
     bool news = m->state != MEMBER_ALIVE;
 
@@ -358,7 +358,7 @@ static void card_tell(struct control *c)
         message = message_new(MESSAGE_CARD);
         if (message)
             message->card = c->card;
-        link_send(c, c->links[i], message);
+        mesh_send(c, c->links[i], message);
     }
     (void)action_add(c, ACTION_CARD);
 }

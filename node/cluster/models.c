@@ -46,7 +46,7 @@ static const struct node_card *card_at(const struct control *c, uint32_t *at)
     while (*at - 1 < c->n_members) {
         const struct member *m = c->members[(*at)++ - 1];
 
-        if (link_is_up(m->link))
+        if (mesh_is_up(m->link))
             return &m->card;
     }
     return NULL;

@@ -215,12 +215,12 @@ bool ring_stage_done(struct control *c, struct control_pass *pass, const struct 
         pass->message = NULL;
         message->pass.stage = 1;
         flight->pass = pass;
-        link_send(c, instance->stages[1].link, message);
+        mesh_send(c, instance->stages[1].link, message);
     }
     return true;
 }
 
-void ring_pass(struct control *c, struct link *link, struct message *message)
+void ring_pass(struct control *c, struct mesh_link *link, struct message *message)
 {
     struct instance *instance = ring_instance(c, &message->pass.instance);
     struct pass_slot *flight;
@@ -236,7 +236,7 @@ void ring_pass(struct control *c, struct link *link, struct message *message)
         message->payload_bytes !=
             (size_t)flight->n_rows * instance->model->n_embd * sizeof(float)) {
         instance_fail(instance, STATUS_FORMAT, "node %s sent back a pass that nobody awaits",
-                      link_name(link));
+                      mesh_name(link));
         message_free(&message);
         return;
     }

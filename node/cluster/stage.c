@@ -53,7 +53,7 @@ static struct stage *stage_exact(struct control *c, const struct instance_ref *r
 }
 
 /* PREPARED, LOADED or PASS_FAILED to the head. */
-static void stage_tell(struct control *c, struct link *head, enum message_kind kind,
+static void stage_tell(struct control *c, struct mesh_link *head, enum message_kind kind,
                        const struct instance_ref *ref, enum status status, const char *text)
 {
     struct message *message;
@@ -67,7 +67,7 @@ static void stage_tell(struct control *c, struct link *head, enum message_kind k
         message->outcome.memory_free_bytes = memory_free(c);
         text_set(message->outcome.text, sizeof message->outcome.text, "%s", text);
     }
-    link_send(c, head, message);
+    mesh_send(c, head, message);
 }
 
 static void stage_close(struct control *c, struct stage *s)
@@ -83,11 +83,11 @@ static void stage_close(struct control *c, struct stage *s)
 
 /* ---------------------------------------------------------------- preparing */
 
-static struct link *link_to(struct control *c, const uint8_t *id)
+static struct mesh_link *link_to(struct control *c, const uint8_t *id)
 {
     struct member *m = member_find(c, id);
 
-    return m && link_is_up(m->link) ? m->link : NULL;
+    return m && mesh_is_up(m->link) ? m->link : NULL;
 }
 
 /* Finds the links to both neighbours; with both, says yes. */
@@ -122,7 +122,7 @@ static enum status stage_refuses(struct control *c, const struct message_prepare
     return STATUS_OK;
 }
 
-void stage_prepare(struct control *c, struct link *link, const struct message_prepare *p)
+void stage_prepare(struct control *c, struct mesh_link *link, const struct message_prepare *p)
 {
     struct stage *s = stage_find(c, &p->instance);
     struct fault fault = {0};
@@ -130,7 +130,7 @@ void stage_prepare(struct control *c, struct link *link, const struct message_pr
     if (!id_equal(p->instance.head, link->member->id) ||
         !id_equal(p->stages[0].node_id, link->member->id) ||
         !id_equal(p->stages[p->stage].node_id, c->options.self_id)) {
-        link_fail(link, "%s asked for a stage that is not ours", link_name(link));
+        mesh_fail(link, "%s asked for a stage that is not ours", mesh_name(link));
         return;
     }
     if (s && s->prepare.instance.epoch >= p->instance.epoch)
@@ -158,7 +158,7 @@ void stage_prepare(struct control *c, struct link *link, const struct message_pr
 
 /* ---------------------------------------------------------------- loading */
 
-void stage_load(struct control *c, struct link *link, const struct instance_ref *ref)
+void stage_load(struct control *c, struct mesh_link *link, const struct instance_ref *ref)
 {
     struct stage *s = stage_exact(c, ref);
     const struct message_prepare *p;
@@ -203,7 +203,7 @@ bool stage_shard(struct control *c, const struct control_event *event)
     return true;
 }
 
-void stage_release(struct control *c, struct link *link, const struct instance_ref *ref)
+void stage_release(struct control *c, struct mesh_link *link, const struct instance_ref *ref)
 {
     struct stage *s = stage_find(c, ref);
 
@@ -236,7 +236,7 @@ static void stage_pass_failed(struct control *c, struct stage *s, enum status st
     stage_tell(c, s->head, MESSAGE_PASS_FAILED, &s->prepare.instance, status, text);
 }
 
-void stage_pass(struct control *c, struct link *link, struct message *message)
+void stage_pass(struct control *c, struct mesh_link *link, struct message *message)
 {
     struct stage *s = stage_exact(c, &message->pass.instance);
     struct control_pass *pass = NULL;
@@ -271,7 +271,7 @@ bool stage_done(struct control *c, struct control_pass *pass, const struct fault
         message = pass->message;
         pass->message = NULL;
         message->pass.stage = s->prepare.stage + 1 < s->prepare.n_stages ? s->prepare.stage + 1 : 0;
-        link_send(c, s->next, message);
+        mesh_send(c, s->next, message);
     }
     control_pass_free(&pass);
     return true;
@@ -279,7 +279,7 @@ bool stage_done(struct control *c, struct control_pass *pass, const struct fault
 
 /* ---------------------------------------------------------------- ends and time */
 
-void stages_link_lost(struct control *c, struct link *link)
+void stages_link_lost(struct control *c, struct mesh_link *link)
 {
     for (uint32_t i = 0; i < c->n_stages; i++) {
         struct stage *s = c->stages[i];
@@ -293,7 +293,7 @@ void stages_link_lost(struct control *c, struct link *link)
         }
         if (s->previous != link && s->next != link)
             continue;
-        text_set(why, sizeof why, "it lost its link to node %s", link_name(link));
+        text_set(why, sizeof why, "it lost its link to node %s", mesh_name(link));
         if (s->state != STAGE_WAITING)
             stage_pass_failed(c, s, STATUS_LOST, why);
         s->previous = s->previous == link ? NULL : s->previous;

@@ -40,7 +40,7 @@ static void reply_done(struct control *c, const struct origin *origin, struct me
     message = message_new(MESSAGE_DONE);
     if (message)
         message->done = *done;
-    link_send(c, origin->link, message);
+    mesh_send(c, origin->link, message);
 }
 
 static void reply_fault(struct control *c, const struct origin *origin, const struct fault *fault)
@@ -90,7 +90,7 @@ static bool reply_tokens(struct control *c, struct work *w, const uint32_t *ids,
     message->tokens = tokens;
     message->payload = payload;
     message->payload_bytes = n_bytes;
-    link_send(c, w->origin.link, message);
+    mesh_send(c, w->origin.link, message);
     return true;
 }
 
@@ -117,7 +117,7 @@ static bool reply_accepted(struct control *c, struct work *w)
     message->accepted = accepted;
     message->payload = payload;
     message->payload_bytes = n_bytes;
-    link_send(c, w->origin.link, message);
+    mesh_send(c, w->origin.link, message);
     return true;
 }
 
@@ -391,7 +391,7 @@ void work_cancel(struct control *c, struct origin origin)
     c->again = true;
 }
 
-void works_link_lost(struct control *c, struct link *link)
+void works_link_lost(struct control *c, struct mesh_link *link)
 {
     for (uint32_t i = 0; i < c->n_works; i++) {
         struct work *w = c->works[i];

@@ -30,8 +30,9 @@
 #define CARD_LIMIT_US    (3 * SECOND_US)
 #define SILENCE_LIMIT_US (3 * SECOND_US)
 #define PING_EVERY_US    (1 * SECOND_US)
-#define SETTLED_AFTER_US (8 * SECOND_US) /* no dial of before the link was up is under way still   \
-                                          */
+#define SETTLED_AFTER_US                                                                           \
+    (8 * SECOND_US) /* no dial of before the link was up is under way still                        \
+                     */
 
 static const char *const link_names[] = {"dialling", "greeting", "up", "closing", "gone"};
 static const uint32_t link_allowed[] = {
@@ -43,7 +44,7 @@ static const uint32_t link_allowed[] = {
 };
 static const struct sm_table link_table = {"link", link_names, link_allowed, COUNT_OF(link_names)};
 
-struct link *link_find(struct control *c, link_id id)
+struct mesh_link *mesh_find(struct control *c, link_id id)
 {
     for (uint32_t i = 0; i < c->n_links; i++)
         if (c->links[i]->id == id && c->links[i]->state != LINK_GONE)
@@ -51,17 +52,17 @@ struct link *link_find(struct control *c, link_id id)
     return NULL;
 }
 
-bool link_is_up(const struct link *link)
+bool mesh_is_up(const struct mesh_link *link)
 {
     return link && link->state == LINK_UP && !link->doomed;
 }
 
-const char *link_name(const struct link *link)
+const char *mesh_name(const struct mesh_link *link)
 {
     return link->member ? link->member->card.name : "?";
 }
 
-void link_fail(struct link *link, const char *format, ...)
+void mesh_fail(struct mesh_link *link, const char *format, ...)
 {
     va_list args;
 
@@ -73,12 +74,12 @@ void link_fail(struct link *link, const char *format, ...)
     va_end(args);
 }
 
-void link_send(struct control *c, struct link *link, struct message *message)
+void mesh_send(struct control *c, struct mesh_link *link, struct message *message)
 {
     struct control_action *action = NULL;
 
     if (!message)
-        link_fail(link, "out of memory");
+        mesh_fail(link, "out of memory");
     else if ((link->state == LINK_UP || link->state == LINK_GREETING) && !link->doomed)
         action = action_add(c, ACTION_SEND);
     if (!action) {
@@ -89,9 +90,9 @@ void link_send(struct control *c, struct link *link, struct message *message)
     action->send.message = message;
 }
 
-static struct link *link_new(struct control *c, link_id id, enum link_state state)
+static struct mesh_link *link_new(struct control *c, link_id id, enum link_state state)
 {
-    struct link *link = c->n_links < MAX_LINKS ? MEM_NEW(struct link) : NULL;
+    struct mesh_link *link = c->n_links < MAX_LINKS ? MEM_NEW(struct mesh_link) : NULL;
 
     if (!link)
         return NULL;
@@ -102,9 +103,9 @@ static struct link *link_new(struct control *c, link_id id, enum link_state stat
     return link;
 }
 
-struct link *link_dial(struct control *c, const struct control_address *address)
+struct mesh_link *mesh_dial(struct control *c, const struct control_address *address)
 {
-    struct link *link = link_new(c, (c->last_dial + 1) | LINK_OUTBOUND, LINK_DIALLING);
+    struct mesh_link *link = link_new(c, (c->last_dial + 1) | LINK_OUTBOUND, LINK_DIALLING);
     struct control_action *action = link ? action_add(c, ACTION_DIAL) : NULL;
 
     if (!link)
@@ -121,19 +122,19 @@ struct link *link_dial(struct control *c, const struct control_address *address)
     return link;
 }
 
-static void send_card(struct control *c, struct link *link)
+static void send_card(struct control *c, struct mesh_link *link)
 {
     struct message *message = message_new(MESSAGE_CARD);
 
     if (message)
         message->card = c->card;
-    link_send(c, link, message);
+    mesh_send(c, link, message);
 }
 
 /* ---------------------------------------------------------------- opening */
 
 /* The dial found this very node, or someone else than we hoped. */
-static void sort_address(struct control *c, struct link *link, const uint8_t *id)
+static void sort_address(struct control *c, struct mesh_link *link, const uint8_t *id)
 {
     struct seed *seed = link->seed;
     bool self = id_equal(id, c->options.self_id);
@@ -156,10 +157,10 @@ static void sort_address(struct control *c, struct link *link, const uint8_t *id
 }
 
 static bool has_own_link(const struct control *c, const struct member *member,
-                         const struct link *but)
+                         const struct mesh_link *but)
 {
     for (uint32_t i = 0; i < c->n_links; i++) {
-        const struct link *link = c->links[i];
+        const struct mesh_link *link = c->links[i];
 
         if (link != but && link->member == member && !link->doomed &&
             (link->state == LINK_UP || (link->state == LINK_GREETING && link->outbound)))
@@ -168,10 +169,10 @@ static bool has_own_link(const struct control *c, const struct member *member,
     return false;
 }
 
-void link_opened(struct control *c, const struct control_event *event)
+void mesh_opened(struct control *c, const struct control_event *event)
 {
     const uint8_t *id = event->link_open.node_id;
-    struct link *link = link_find(c, event->link_open.link);
+    struct mesh_link *link = mesh_find(c, event->link_open.link);
     struct control_action *action;
 
     if (link && link->state != LINK_DIALLING)
@@ -194,15 +195,16 @@ void link_opened(struct control *c, const struct control_event *event)
     link->ping_us = c->now_us + PING_EVERY_US;
     link->member = id_equal(id, c->options.self_id) ? NULL : member_get(c, id);
     if (!link->member)
-        link_fail(link, "own address, or too many nodes");
+        mesh_fail(link, "own address, or too many nodes");
     else if (link->outbound && has_own_link(c, link->member, link))
-        link_fail(link, "already linked");
+        mesh_fail(link, "already linked");
     else
         send_card(c, link);
 }
 
 /* The pair has two links: which one goes? Both ends come to the same answer. */
-static struct link *link_to_drop(const struct control *c, struct link *old, struct link *new)
+static struct mesh_link *link_to_drop(const struct control *c, struct mesh_link *old,
+                                      struct mesh_link *new)
 {
     bool smaller = memcmp(c->options.self_id, new->member->id, PROTO_ID_BYTES) < 0;
 
@@ -211,15 +213,15 @@ static struct link *link_to_drop(const struct control *c, struct link *old, stru
     return new->outbound == smaller ? old : new;
 }
 
-static void link_greeted(struct control *c, struct link *link, const struct node_card *card)
+static void link_greeted(struct control *c, struct mesh_link *link, const struct node_card *card)
 {
     struct member *member = link->member;
-    struct link *old = member->link;
+    struct mesh_link *old = member->link;
 
     if (old && !old->doomed && old != link) {
-        struct link *drop = link_to_drop(c, old, link);
+        struct mesh_link *drop = link_to_drop(c, old, link);
 
-        link_fail(drop, "another link is kept");
+        mesh_fail(drop, "another link is kept");
         if (drop == link)
             return;
     }
@@ -229,12 +231,12 @@ static void link_greeted(struct control *c, struct link *link, const struct node
     member_alive(c, member, link);
     for (uint32_t i = 0; i < c->n_links; i++)
         if (c->links[i]->state == LINK_DIALLING && c->links[i]->member == member)
-            link_fail(c->links[i], "not needed any more");
+            mesh_fail(c->links[i], "not needed any more");
 }
 
 /* ---------------------------------------------------------------- messages */
 
-static void link_pong(struct control *c, struct link *link, uint64_t stamp_us)
+static void link_pong(struct control *c, struct mesh_link *link, uint64_t stamp_us)
 {
     struct member *member = link->member;
     uint64_t rtt_us;
@@ -246,17 +248,18 @@ static void link_pong(struct control *c, struct link *link, uint64_t stamp_us)
     member->rtt_us = member->rtt_us ? (7 * member->rtt_us + rtt_us) / 8 : rtt_us;
 }
 
-static void link_ping(struct control *c, struct link *link, enum message_kind kind, uint64_t stamp)
+static void link_ping(struct control *c, struct mesh_link *link, enum message_kind kind,
+                      uint64_t stamp)
 {
     struct message *message = message_new(kind);
 
     if (message)
         message->stamp_us = stamp;
-    link_send(c, link, message);
+    mesh_send(c, link, message);
 }
 
 /* What belongs to one of the machines. Returns with the message still to be freed, unless taken. */
-static struct message *link_deliver(struct control *c, struct link *link, struct message *m)
+static struct message *link_deliver(struct control *c, struct mesh_link *link, struct message *m)
 {
     struct origin origin = {.link = link, .request = m->request};
 
@@ -307,7 +310,7 @@ static struct message *link_deliver(struct control *c, struct link *link, struct
     return m;
 }
 
-void link_message(struct control *c, struct link *link, struct message *m)
+void mesh_message(struct control *c, struct mesh_link *link, struct message *m)
 {
     if (!link || link->doomed || (link->state != LINK_GREETING && link->state != LINK_UP)) {
         message_free(&m);
@@ -315,12 +318,12 @@ void link_message(struct control *c, struct link *link, struct message *m)
     }
     link->heard_us = link->member->seen_us = c->now_us;
     if (message_check(m) != STATUS_OK) {
-        link_fail(link, "%s sent a malformed message of kind %d", link_name(link), (int)m->kind);
+        mesh_fail(link, "%s sent a malformed message of kind %d", mesh_name(link), (int)m->kind);
     } else if (link->state == LINK_GREETING) {
         if (m->kind == MESSAGE_CARD)
             link_greeted(c, link, &m->card);
         else
-            link_fail(link, "the first message was no card");
+            mesh_fail(link, "the first message was no card");
     } else if (m->kind == MESSAGE_CARD) {
         link->member->card = m->card;
     } else if (m->kind == MESSAGE_PING) {
@@ -336,7 +339,7 @@ void link_message(struct control *c, struct link *link, struct message *m)
 /* ---------------------------------------------------------------- ends and time */
 
 /* Everything that was bound to an open link is lost. */
-static void link_down(struct control *c, struct link *link, const char *why)
+static void link_down(struct control *c, struct mesh_link *link, const char *why)
 {
     if (link->member && link->member->link == link)
         member_lost(c, link->member, why);
@@ -347,9 +350,9 @@ static void link_down(struct control *c, struct link *link, const char *why)
     c->again = true;
 }
 
-void link_closed(struct control *c, const struct control_event *event)
+void mesh_closed(struct control *c, const struct control_event *event)
 {
-    struct link *link = link_find(c, event->link_closed.link);
+    struct mesh_link *link = mesh_find(c, event->link_closed.link);
     char why[PROTO_MAX_TEXT];
     unsigned before;
 
@@ -366,26 +369,26 @@ void link_closed(struct control *c, const struct control_event *event)
         link_down(c, link, why);
 }
 
-static void link_time(struct control *c, struct link *link)
+static void link_time(struct control *c, struct mesh_link *link)
 {
     uint64_t age_us = c->now_us - link->since_us, silence_us = c->now_us - link->heard_us;
 
     if (link->state == LINK_DIALLING && age_us >= DIAL_LIMIT_US)
-        link_fail(link, "no answer");
+        mesh_fail(link, "no answer");
     else if (link->state == LINK_GREETING && age_us >= CARD_LIMIT_US)
-        link_fail(link, "no card came");
+        mesh_fail(link, "no card came");
     else if (link->state == LINK_UP && silence_us >= SILENCE_LIMIT_US)
-        link_fail(link, "silent for 3 s");
+        mesh_fail(link, "silent for 3 s");
     if (link->state != LINK_UP || link->doomed || c->now_us < link->ping_us)
         return;
     link->ping_us = c->now_us + PING_EVERY_US;
     link_ping(c, link, MESSAGE_PING, c->now_us);
 }
 
-void links_settle(struct control *c)
+void mesh_settle(struct control *c)
 {
     for (uint32_t i = 0; i < c->n_links; i++) {
-        struct link *link = c->links[i];
+        struct mesh_link *link = c->links[i];
         struct control_action *action;
         unsigned before = link->state;
 
@@ -405,7 +408,7 @@ void links_settle(struct control *c)
     }
 }
 
-void links_sweep(struct control *c)
+void mesh_sweep(struct control *c)
 {
     uint32_t n = 0;
 
@@ -418,12 +421,12 @@ void links_sweep(struct control *c)
     c->n_links = n;
 }
 
-uint64_t links_wake(const struct control *c)
+uint64_t mesh_wake(const struct control *c)
 {
     uint64_t wake_us = NEVER_US;
 
     for (uint32_t i = 0; i < c->n_links; i++) {
-        const struct link *link = c->links[i];
+        const struct mesh_link *link = c->links[i];
         uint64_t due_us = NEVER_US;
 
         if (link->state == LINK_DIALLING)
