@@ -470,65 +470,40 @@ static void test_input_out_of_range(void **state)
                      STATUS_INVALID);
 }
 
-static enum status check_changed(struct world *w, const struct plan *good, size_t change,
-                                 struct fault *fault)
-{
-    struct plan p = *good;
-
-    switch (change) {
-    case 0:
-        p.n_stages = 0;
-        break;
-    case 1:
-        p.n_stages = PLAN_MAX_NODES + 1;
-        break;
-    case 2:
-        p.stages[1].node = 9;
-        break;
-    case 3:
-        p.stages[1].node = p.stages[0].node;
-        break;
-    case 4:
-        p.stages[1].layer_begin++;
-        break;
-    case 5:
-        p.stages[1].layer_begin--;
-        break;
-    case 6:
-        p.n_stages = 2;
-        break;
-    case 7:
-        p.stages[2].layer_end++;
-        break;
-    case 8:
-        p.stages[0].need_bytes--;
-        break;
-    case 9:
-        p.stages[1].layer_end = p.stages[2].layer_begin = p.stages[1].layer_begin;
-        break;
-    case 10:
-        p.stages[0].node = 2;
-        p.stages[2].node = 0;
-        break;
-    default:
-        p.stages[0].layer_end = UINT32_MAX;
-        break;
-    }
-    return plan_check(&p, w->nodes, w->n_nodes, &w->model, &w->request, fault);
-}
-
 static void test_plan_check_refuses(void **state)
 {
+    static const struct {
+        uint32_t stage;
+        size_t field;
+        uint32_t change;
+    } edits[] = {
+        {1, offsetof(struct plan_stage, node), 8},
+        {1, offsetof(struct plan_stage, node), UINT32_MAX},
+        {1, offsetof(struct plan_stage, layer_begin), 1},
+        {1, offsetof(struct plan_stage, layer_begin), UINT32_MAX},
+        {1, offsetof(struct plan_stage, layer_end), 1},
+        {1, offsetof(struct plan_stage, layer_end), (uint32_t)-11},
+        {2, offsetof(struct plan_stage, layer_end), 1},
+        {0, offsetof(struct plan_stage, need_bytes), 1},
+        {0, offsetof(struct plan_stage, layer_end), UINT32_MAX},
+    };
     struct world w = worked_example();
-    struct plan plan;
+    struct plan plan, changed;
     struct fault fault;
 
     (void)state;
     w.request.objective = PLAN_THROUGHPUT;
     assert_int_equal(world_plan(&w, &plan, &fault), STATUS_OK);
-    for (size_t change = 0; change < 12; change++) {
+    for (size_t i = 0; i < COUNT_OF(edits) + 3; i++) {
+        changed = plan;
         fault.text[0] = 0;
-        assert_int_not_equal(check_changed(&w, &plan, change, &fault), STATUS_OK);
+        if (i < COUNT_OF(edits))
+            *(uint32_t *)(void *)((char *)&changed.stages[edits[i].stage] + edits[i].field) +=
+                edits[i].change;
+        else
+            changed.n_stages = (const uint32_t[]){0, 2, PLAN_MAX_NODES + 1}[i - COUNT_OF(edits)];
+        assert_int_not_equal(plan_check(&changed, w.nodes, w.n_nodes, &w.model, &w.request, &fault),
+                             STATUS_OK);
         assert_true(fault.text[0] != 0);
     }
     w.request.head = 2;

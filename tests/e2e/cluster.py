@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Three boxes find each other, split one model and give one answer.
+
+    cluster.py SKEIN [--long]
+
+Three namespaces on a bridge, no --peer. Meeting: all see each other within 3 s of the last start, over
+5 rounds (20 in the long form), the worst is told. Same answer: with one seed, prompts to each of the
+three, to one node alone and again to all give the same bytes, for both engines.
+"""
+import os
+import random
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
+from netns import Node, enter_namespace, long_form, meet, run_cases  # noqa: E402
+
+MEET_LIMIT = 3
+PROMPT = "Once upon a time"
+OPTIONS = ("--seed", "7", "--temperature", "0.8", "--max-tokens", "48", "--quiet")
+# What makes the demo model need all three.
+SHARE = ("--memory", os.environ.get("SKEIN_TEST_MEMORY", "6M"), "--context", "256")
+
+
+def meeting(cluster):
+    worst, chance = 0, random.Random(1)
+    rounds = 20 if long_form() else 5
+    for _ in range(rounds):
+        nodes = [cluster.start(i) for i in chance.sample(range(3), 3)]
+        for node in nodes:
+            node.ready()
+        worst = max(worst, meet(nodes))
+        for node in nodes:
+            node.stop()
+    limit = MEET_LIMIT * float(os.environ.get("SKEIN_SLOW", "1"))
+    assert worst <= limit, f"worst of {rounds} rounds: {worst:.2f} s"
+    return f"{rounds} rounds, worst {worst:.2f} s after the last start"
+
+
+def answers_of(cluster, engine):
+    nodes = [cluster.start(i, *SHARE, "--engine", engine) for i in range(3)]
+    for node in nodes:
+        node.ready()
+    meet(nodes)
+    texts = [node.prompt("tiny", PROMPT, *OPTIONS).good() for node in nodes for _ in range(2)]
+    stages = max(len(node.ready_stages()) for node in nodes)
+    for node in nodes:
+        node.stop()
+    alone = cluster.start(0, "--context", "256", "--no-discovery", "--engine", engine,
+                          name="alone").ready()
+    texts += [alone.prompt("tiny", PROMPT, *OPTIONS).good() for _ in range(2)]
+    alone.stop()
+    return texts, stages
+
+
+def same_answer(cluster, engine):
+    texts, stages = answers_of(cluster, engine)
+    assert len(set(texts)) == 1, f"{len(set(texts))} different answers: {set(texts)}"
+    assert stages > 1, "the model was not split"
+    return f"{len(texts)} answers of {len(texts[0])} bytes alike, over {stages} stages and one"
+
+
+def same_answer_native(cluster):
+    return same_answer(cluster, "native")
+
+
+def same_answer_openblas(cluster):
+    return same_answer(cluster, "openblas")
+
+
+if __name__ == "__main__":
+    enter_namespace()
+    Node.binary = os.path.abspath(sys.argv[1])
+    run_cases([meeting, same_answer_native, same_answer_openblas])
