@@ -384,6 +384,9 @@ size_t mdns_browse(struct mdns *mdns, const struct peers_known *known, size_t n_
 {
     begin(mdns, false);
     message_qd(&mdns->message, (char[]){NAMES_SERVICE}, QTYPE_PTR, CLASS_IN);
+    /* we know ourselves, so that our own question, which comes back to us, is not answered */
+    if (mdns->daemon)
+        add_ptr(mdns, NAMES_SERVICE, MDNS_TTL_S, mdns->names.instance);
     char instance[NAMES_TEXT_MAX];
     for (size_t i = 0; i < n_known; i++) {
         size_t n = (size_t)message_packet_len(&mdns->message);

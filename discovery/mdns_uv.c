@@ -33,6 +33,8 @@ enum {
     QUESTION_PAUSE_MS = 50, /* between packets of questions */
     SEND_MAX = 16,          /* packets per drive */
     SEND_AGAIN_MS = 2000,
+    ANNOUNCE_MS = 1000, /* between the first announcements; RFC 6762 section 8.3 */
+    ANNOUNCE_MORE = 2,
     HOPS = 255
 };
 
@@ -60,6 +62,8 @@ struct iface {
     bool sent; /* anything at all yet */
     bool usable;
     uint64_t again_ms;        /* when to announce again after failed sends */
+    uint64_t announce_ms;     /* when to announce again though nothing failed */
+    unsigned n_announce;      /* how often still */
     uint64_t ask_after_ms;    /* no questions about instances before this */
     uint64_t packet_clock_us; /* token bucket of received packets */
 };
@@ -69,12 +73,14 @@ static bool option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
 
-static bool bind_v4(int fd, unsigned index)
+static bool bind_v4(int fd, const struct netif *netif)
 {
-    struct ip_mreqn group = {.imr_ifindex = (int)index};
+    struct ip_mreqn group = {.imr_ifindex = (int)netif->index};
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(MDNS_PORT)};
     inet_pton(AF_INET, "224.0.0.251", &to.sin_addr);
     group.imr_multiaddr = to.sin_addr;
+    /* on lo the kernel would choose no source address by itself; an IPv4 address comes first */
+    memcpy(&group.imr_address, netif->addresses[0].bytes, sizeof group.imr_address);
     return option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0) && option(fd, IPPROTO_IP, IP_PKTINFO, 1) &&
            option(fd, IPPROTO_IP, IP_MULTICAST_TTL, HOPS) &&
            option(fd, IPPROTO_IP, IP_MULTICAST_LOOP, 1) &&
@@ -101,13 +107,13 @@ static bool bind_v6(int fd, unsigned index)
 }
 
 /* 0, or the errno. */
-static int port_open(struct port *port, unsigned index)
+static int port_open(struct port *port, const struct netif *netif)
 {
     int fd = socket(port->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return errno;
     bool ok = option(fd, SOL_SOCKET, SO_REUSEADDR, 1) && option(fd, SOL_SOCKET, SO_REUSEPORT, 1) &&
-              (port->family == AF_INET ? bind_v4(fd, index) : bind_v6(fd, index));
+              (port->family == AF_INET ? bind_v4(fd, netif) : bind_v6(fd, netif->index));
     if (!ok) {
         int error = errno;
         close(fd);
@@ -268,7 +274,7 @@ static void send_packet(struct iface *iface, const uint8_t *data, size_t n, uint
 static enum status start_port(struct uv_loop_s *loop, struct iface *iface, struct port *port,
                               struct fault *fault)
 {
-    int error = port_open(port, iface->netif.index);
+    int error = port_open(port, &iface->netif);
     if (error)
         return fault_set(fault, status_from_errno(error), "cannot open mDNS port %d: %s", MDNS_PORT,
                          error == EADDRINUSE ? "another program holds it and does not share it"
@@ -332,6 +338,19 @@ const struct netif *iface_netif(const struct iface *iface)
     return &iface->netif;
 }
 
+/* Puts the records into mdns anew, which sends them all at its next drive, and then again at longer
+ * intervals. An answer counts as one of those repetitions there, so in the first seconds, when
+ * packets are lost most (a port of a bridge that is not forwarding yet), the repetition is ours. */
+static void announce(struct iface *iface, uint64_t now_ms)
+{
+    iface->announce_ms = iface->n_announce > 0 ? now_ms + ANNOUNCE_MS : UINT64_MAX;
+    if (iface->n_announce > 0)
+        iface->n_announce--;
+    if (mdns_publish(iface->mdns, &iface->card, iface->netif.addresses, iface->netif.n_addresses,
+                     now_ms) != STATUS_OK)
+        iface->again_ms = now_ms + SEND_AGAIN_MS;
+}
+
 void iface_publish(struct iface *iface, const struct discovery_card *card, uint64_t now_ms)
 {
     peers_browse_start(&iface->browse, now_ms);
@@ -341,9 +360,8 @@ void iface_publish(struct iface *iface, const struct discovery_card *card, uint6
 void iface_update(struct iface *iface, const struct discovery_card *card, uint64_t now_ms)
 {
     iface->card = *card;
-    if (mdns_publish(iface->mdns, card, iface->netif.addresses, iface->netif.n_addresses, now_ms) !=
-        STATUS_OK)
-        iface->again_ms = now_ms + SEND_AGAIN_MS;
+    iface->n_announce = ANNOUNCE_MORE;
+    announce(iface, now_ms);
 }
 
 static void send_questions(struct iface *iface, struct peers *peers, uint64_t now_ms, uint8_t *out)
@@ -375,6 +393,8 @@ uint64_t iface_drive(struct iface *iface, struct peers *peers, uint64_t now_ms)
         iface->again_ms = UINT64_MAX;
         iface_publish(iface, &iface->card, now_ms);
     }
+    if (now_ms >= iface->announce_ms)
+        announce(iface, now_ms);
     for (unsigned i = 0; i < SEND_MAX && !iface->closing; i++) {
         size_t n = mdns_out(iface->mdns, now_ms, out);
         if (n == 0)
@@ -384,7 +404,7 @@ uint64_t iface_drive(struct iface *iface, struct peers *peers, uint64_t now_ms)
     if (!iface->closing)
         send_questions(iface, peers, now_ms, out);
     uint64_t next = mdns_next_ms(iface->mdns, now_ms);
-    uint64_t others[] = {iface->browse.next_ms, iface->again_ms,
+    uint64_t others[] = {iface->browse.next_ms, iface->again_ms, iface->announce_ms,
                          iface->ask_after_ms > now_ms ? iface->ask_after_ms : UINT64_MAX};
     for (size_t i = 0; i < COUNT_OF(others); i++)
         next = others[i] < next ? others[i] : next;
