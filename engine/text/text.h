@@ -9,7 +9,8 @@
 struct text; /* vocabulary, merges, special tokens, pre-tokenizer, chat template */
 
 /* Views into the gguf's bytes are kept: the gguf must outlive it. A tokenizer kind or pre-tokenizer
- * that is not known is not an error here: text_runnable says it. Errors: FORMAT, LIMIT, NO_MEMORY. */
+ * that is not known is not an error here: text_runnable says it. Errors: FORMAT, LIMIT, NO_MEMORY.
+ */
 enum status text_new(const struct gguf *gguf, struct text **out, struct fault *fault) MUST_USE;
 void text_free(struct text **text);
 /* UNSUPPORTED naming the tokenizer kind or pre-tokenizer; OK otherwise. */
