@@ -86,26 +86,42 @@ enum dim {
 #define SLOT(id)       (UINT64_C(1) << SLOT_##id)
 #define MODEL_SLOT(id) (1u << MODEL_SLOT_##id)
 
+/* Slots that are a bias without a weight. */
+#define BIAS_ONLY_SLOTS SLOT(ROUTER_PICK)
+
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum rope_kind {
     ROPE_NONE,
     ROPE_PAIRS, /* dimensions 2i and 2i + 1 turn together */
     ROPE_HALVES /* dimensions i and i + n/2 turn together */
 };
-enum activation { ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_RELU_SQUARED };
+enum activation {
+    ACTIVATION_SILU,
+    ACTIVATION_GELU, /* by tanh */
+    ACTIVATION_RELU_SQUARED,
+    ACTIVATION_SWIGLU_CLAMPED /* gpt-oss: clamped at 7, sigmoid of 1.702 x, up + 1 */
+};
 enum residual_kind {
     RESIDUAL_SEQUENTIAL, /* x += attention(norm x); x += ffn(norm x) */
-    RESIDUAL_PARALLEL    /* x += attention(norm x) + ffn(norm x) */
+    RESIDUAL_PARALLEL,   /* x += attention(norm x) + ffn(norm x) */
+    RESIDUAL_BY_KEY,     /* use_parallel_residual says which */
+    RESIDUAL_BY_FFN_NORM /* parallel where the layers have no ffn_norm */
 };
-enum expert_gate { EXPERT_GATE_SOFTMAX, EXPERT_GATE_SIGMOID };
+enum expert_gate { EXPERT_GATE_SOFTMAX = 1, EXPERT_GATE_SIGMOID = 2 };
+enum expert_sum {                   /* are the chosen experts' weights divided by their sum? */
+                  EXPERT_SUM_ONE,   /* yes */
+                  EXPERT_SUM_FREE,  /* no */
+                  EXPERT_SUM_BY_KEY /* expert_weights_norm says */
+};
+enum logit_scale { LOGITS_PLAIN, LOGITS_TIMES_SCALE, LOGITS_OVER_SCALE };
 
 struct arch {
     const char *name; /* general.architecture */
     enum norm_kind norm;
+    bool norms_without_weights; /* both norms of a layer, and the last one, are bare */
     enum rope_kind rope;
     enum activation activation;
     enum residual_kind residual;
-    bool gate_in_up; /* ffn_up holds the gate's rows, then its own */
 
     /* Tensors, as sets of SLOT(): those of every layer, of a dense feed-forward, of a feed-forward
      * of experts, and those that may be missing. MODEL_SLOT() sets likewise; a missing `output`
@@ -120,8 +136,26 @@ struct arch {
     uint32_t model_biases;
     uint32_t model_optional;
 
-    enum expert_gate expert_gate;
-    bool expert_weights_sum_to_one; /* the chosen experts' weights are divided by their sum */
+    bool gate_in_up;             /* ffn_up holds the gate's rows, then its own */
+    bool post_attn_norm_is_ffns; /* post_attention_norm stands before the feed-forward */
+    bool qk_norm_after_rope;
+
+    /* Positions. Layer il sees a window only where il % window_period < window_period - 1. */
+    uint32_t window_period;
+    float window_rope_base;   /* of layers with a window, without scaling; 0: as the others */
+    bool window_rope_plain;   /* layers with a window have the common base without scaling */
+    bool rope_in_window_only; /* layers that see everything have none */
+    uint32_t no_rope_period;  /* every n-th layer has none */
+    bool alibi;               /* a slope per head instead of rope */
+    float alibi_bias;         /* where the file does not give attention.max_alibi_bias */
+
+    /* Scales. */
+    bool embedding_times_root; /* embeddings are multiplied by the root of their width */
+    enum logit_scale logit_scale;
+    uint32_t width_scale_layers; /* models with so many layers scale scores by the width per head */
+
+    enum expert_gate expert_gate; /* 0: softmax; expert_gating_func of the file goes before */
+    enum expert_sum expert_sum;
 };
 
 /* NULL where the name is not known. */

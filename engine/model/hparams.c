@@ -97,41 +97,73 @@ static void read_vocab(struct keys *keys, struct hparams *hp)
 
 /* ---------------------------------------------------------------- rope */
 
-static void read_yarn(struct keys *keys, struct rope_shape *rope)
+static bool text_is(struct gguf_text text, const char *word)
 {
-    float log_factor = logf(1.0f / rope->position_scale);
+    return text.n_bytes == strlen(word) && memcmp(text.data, word, text.n_bytes) == 0;
+}
+
+static float yarn_magnitude(float factor, float weight)
+{
+    return factor > 1 ? 1 + 0.1f * weight * logf(factor) : 1;
+}
+
+/* A log multiplier says that the attention scale has a part of the magnitude already. */
+static void read_yarn(struct keys *keys, float factor, struct rope_shape *rope)
+{
+    float log_multiplier = key_f32(keys, "rope.scaling.yarn_log_multiplier", 0, 0, 100);
 
     rope->yarn = true;
     rope->yarn_beta_fast = key_f32(keys, "rope.scaling.yarn_beta_fast", 32, 0.001f, 1e6f);
     rope->yarn_beta_slow = key_f32(keys, "rope.scaling.yarn_beta_slow", 1, 0.001f, 1e6f);
-    rope->magnitude *= log_factor > 0 ? 1 + 0.1f * log_factor : 1;
+    rope->magnitude *= yarn_magnitude(factor, 1);
+    if (log_multiplier > 0)
+        rope->magnitude /= yarn_magnitude(factor, log_multiplier);
 }
 
-static void read_rope(struct keys *keys, uint32_t head_k, uint32_t n_ctx_train,
-                      struct rope_shape *rope)
+static void read_scaling(struct keys *keys, struct rope_shape *rope)
 {
     struct gguf_text type = {0};
-    float factor;
+    float factor = key_f32(keys, "rope.scale_linear", 1, 0, 1e6f);
 
-    rope->n_values = key_u32(keys, "rope.dimension_count", head_k, 2, head_k);
-    if (rope->n_values % 2)
-        keys_fail(keys, STATUS_FORMAT, key_of(keys, "rope.dimension_count"), "is odd");
-    rope->base = key_f32(keys, "rope.freq_base", 10000, 1e-3f, 1e12f);
-    rope->position_scale = 1;
-    rope->magnitude = key_f32(keys, "rope.scaling.attn_factor", 1, 1e-3f, 1e3f);
-    rope->n_ctx_original =
-        key_u32(keys, "rope.scaling.original_context_length", n_ctx_train, 1, MODEL_MAX_CONTEXT);
-    factor = key_f32(keys, "rope.scale_linear", 1, 1e-3f, 1e6f);
     factor = key_f32(keys, "rope.scaling.factor", factor, 0, 1e6f);
+    rope->magnitude = key_f32(keys, "rope.scaling.attn_factor", 1, 1e-3f, 1e3f);
     (void)gguf_get_text(keys->gguf, key_of(keys, "rope.scaling.type"), &type);
-    if (type.n_bytes == 4 && memcmp(type.data, "none", 4) == 0)
+    if (text_is(type, "none") || text_is(type, "longrope"))
         return;
+    if (type.n_bytes && !text_is(type, "linear") && !text_is(type, "yarn")) {
+        keys_fail(keys, STATUS_UNSUPPORTED, keys->key, "names a scaling that skein does not know");
+        return;
+    }
     if (factor > 0)
         rope->position_scale = 1 / factor;
-    if (type.n_bytes == 4 && memcmp(type.data, "yarn", 4) == 0)
-        read_yarn(keys, rope);
-    else if (type.n_bytes && !(type.n_bytes == 6 && memcmp(type.data, "linear", 6) == 0))
-        keys_fail(keys, STATUS_UNSUPPORTED, keys->key, "names a scaling that skein does not know");
+    if (text_is(type, "yarn"))
+        read_yarn(keys, factor, rope);
+}
+
+static void read_ropes(struct keys *keys, struct hparams *hp)
+{
+    const struct arch *arch = keys->arch;
+    struct rope_shape *rope = &hp->rope[0];
+    struct rope_shape *window = &hp->rope[1];
+    uint32_t head = hp->layers[0].head_k;
+
+    if (arch->rope == ROPE_NONE)
+        return;
+    rope->n_values = key_u32(keys, "rope.dimension_count", head, 2, head);
+    if (rope->n_values % 2)
+        keys_fail(keys, STATUS_FORMAT, keys->key, "is odd");
+    rope->base = key_f32(keys, "rope.freq_base", 10000, 1e-3f, 1e12f);
+    rope->position_scale = 1;
+    rope->magnitude = 1;
+    rope->n_ctx_original = key_u32(keys, "rope.scaling.original_context_length", hp->n_ctx_train, 1,
+                                   MODEL_MAX_CONTEXT);
+    if (arch->window_rope_base > 0 || arch->window_rope_plain) {
+        *window = *rope;
+        if (arch->window_rope_base > 0)
+            window->base =
+                key_f32(keys, "rope.freq_base_swa", arch->window_rope_base, 1e-3f, 1e12f);
+    }
+    read_scaling(keys, rope);
 }
 
 /* ---------------------------------------------------------------- layers */
@@ -154,18 +186,65 @@ static void read_heads(struct keys *keys, const struct hparams *hp, uint32_t il,
         key_u32(keys, "attention.value_length", layer->head_k, 1, MODEL_MAX_HEAD_VALUES);
 }
 
+/* 0 where the layer sees everything. A file may give the pattern itself: a period, or a truth value
+ * per layer. */
+static uint32_t read_window(struct keys *keys, uint32_t il)
+{
+    const struct gguf_value *pattern =
+        gguf_find(keys->gguf, key_of(keys, "attention.sliding_window_pattern"));
+    uint32_t window = key_u32(keys, "attention.sliding_window", 0, 0, MODEL_MAX_CONTEXT);
+    uint32_t period = keys->arch->window_period;
+
+    if (period == 0 || window == 0)
+        return 0;
+    if (pattern && pattern->is_array && pattern->kind == GGUF_BOOL)
+        return il < pattern->n && pattern->data[il] ? window : 0;
+    if (pattern && !pattern->is_array)
+        period = key_u32(keys, "attention.sliding_window_pattern", period, 1, MODEL_MAX_LAYERS);
+    return il % period < period - 1 ? window : 0;
+}
+
 static void read_layer(struct keys *keys, const struct hparams *hp, uint32_t il,
                        struct layer_shape *layer)
 {
+    const struct arch *arch = keys->arch;
+    uint32_t n_dense = key_u32(keys, "leading_dense_block_count", 0, 0, MODEL_MAX_LAYERS);
+    uint32_t step = key_u32(keys, "interleave_moe_layer_step", 1, 1, MODEL_MAX_LAYERS);
+    bool all_see_all = key_u32(keys, "attention.sliding_window", 0, 0, MODEL_MAX_CONTEXT) == 0;
+
     read_heads(keys, hp, il, layer);
-    layer->has_rope = keys->arch->rope != ROPE_NONE;
-    layer->experts = hp->n_experts > 0;
+    layer->window = read_window(keys, il);
+    layer->has_rope = arch->rope != ROPE_NONE &&
+                      !(arch->rope_in_window_only && !all_see_all && !layer->window) &&
+                      !(arch->no_rope_period && (il + 1) % arch->no_rope_period == 0);
+    layer->rope = layer->window && (arch->window_rope_base > 0 || arch->window_rope_plain);
+    layer->experts = hp->n_experts > 0 && il >= n_dense && (il + 1) % step == 0;
     if (!layer->experts)
         layer->n_ff = key_u32_at(keys, "feed_forward_length", il, UINT32_MAX, 1, MODEL_MAX_FF);
 }
 
+static void read_expert_gate(struct keys *keys, struct hparams *hp)
+{
+    const struct arch *arch = keys->arch;
+    uint32_t gate = arch->expert_gate ? (uint32_t)arch->expert_gate : EXPERT_GATE_SOFTMAX;
+    bool sum = false;
+
+    gate = key_u32(keys, "expert_gating_func", gate, 0, 3);
+    if (gate == 3) { /* softmax over the chosen alone: the same as dividing by their sum */
+        hp->expert_gate = EXPERT_GATE_SOFTMAX;
+        hp->expert_sum_one = true;
+        return;
+    }
+    hp->expert_gate = gate == EXPERT_GATE_SIGMOID ? EXPERT_GATE_SIGMOID : EXPERT_GATE_SOFTMAX;
+    (void)gguf_get_bool(keys->gguf, key_of(keys, "expert_weights_norm"), &sum);
+    hp->expert_sum_one =
+        arch->expert_sum == EXPERT_SUM_ONE || (arch->expert_sum == EXPERT_SUM_BY_KEY && sum);
+}
+
 static void read_experts(struct keys *keys, struct hparams *hp)
 {
+    uint32_t n_shared;
+
     if (!keys->arch->experts)
         return;
     hp->n_experts = key_u32(keys, "expert_count", 0, 0, MODEL_MAX_EXPERTS);
@@ -175,10 +254,58 @@ static void read_experts(struct keys *keys, struct hparams *hp)
     hp->n_expert_ff =
         key_u32(keys, "expert_feed_forward_length",
                 key_u32(keys, "feed_forward_length", 0, 0, MODEL_MAX_FF), 1, MODEL_MAX_FF);
-    hp->n_shared_ff = key_u32(
-        keys, "expert_shared_feed_forward_length",
-        hp->n_expert_ff * (int64_t)key_u32(keys, "expert_shared_count", 0, 0, 64), 0, MODEL_MAX_FF);
-    hp->expert_weight_scale = key_f32(keys, "expert_weights_scale", 1, 1e-6f, 1e6f);
+    n_shared = key_u32(keys, "expert_shared_count", 1, 0, 64);
+    hp->n_shared_ff = key_u32(keys, "expert_shared_feed_forward_length",
+                              (int64_t)hp->n_expert_ff * n_shared, 0, MODEL_MAX_FF);
+    hp->expert_weight_scale = key_f32(keys, "expert_weights_scale", 1, 0, 1e6f);
+    if (hp->expert_weight_scale == 0)
+        hp->expert_weight_scale = 1;
+    hp->n_expert_groups = key_u32(keys, "expert_group_count", 0, 0, hp->n_experts);
+    hp->n_groups_used = key_u32(keys, "expert_group_used_count", 0, 0, hp->n_expert_groups);
+    if (hp->n_expert_groups <= 1 || hp->n_groups_used == 0)
+        hp->n_expert_groups = 0;
+    else if (hp->n_experts % hp->n_expert_groups)
+        keys_fail(keys, STATUS_FORMAT, key_of(keys, "expert_group_count"),
+                  "does not divide expert_count");
+    read_expert_gate(keys, hp);
+}
+
+/* ---------------------------------------------------------------- scales */
+
+static void read_scales(struct keys *keys, struct hparams *hp)
+{
+    const struct arch *arch = keys->arch;
+    float logits = key_f32(keys, "logit_scale", 1, 1e-9f, 1e9f);
+    float root = arch->embedding_times_root ? sqrtf((float)hp->n_embd) : 1;
+
+    hp->embedding_scale = key_f32(keys, "embedding_scale", root, 1e-9f, 1e9f);
+    hp->residual_scale = key_f32(keys, "residual_scale", 1, 1e-9f, 1e9f);
+    hp->logit_scale = arch->logit_scale == LOGITS_TIMES_SCALE  ? logits
+                      : arch->logit_scale == LOGITS_OVER_SCALE ? 1 / logits
+                                                               : 1;
+    hp->logit_cap = key_f32(keys, "final_logit_softcapping", 0, 0, 1e6f);
+    hp->attention_cap = key_f32(keys, "attn_logit_softcapping", 0, 0, 1e6f);
+    hp->qkv_clamp = key_f32(keys, "attention.clamp_kqv", 0, 0, 1e9f);
+    if (arch->alibi)
+        hp->alibi_bias = key_f32(keys, "attention.max_alibi_bias", arch->alibi_bias, 0, 1e3f);
+    (void)gguf_get_bool(keys->gguf, key_of(keys, "use_parallel_residual"), &hp->parallel);
+    hp->parallel =
+        arch->residual == RESIDUAL_PARALLEL || (arch->residual == RESIDUAL_BY_KEY && hp->parallel);
+}
+
+static void read_attention_scale(struct keys *keys, struct hparams *hp)
+{
+    const struct layer_shape *layer = &hp->layers[0];
+    float head = (float)layer->head_k;
+
+    if (hp->n_layers == keys->arch->width_scale_layers)
+        head = (float)hp->n_embd / (float)layer->n_heads;
+    hp->attention_scale = key_f32(keys, "attention.scale", 0, 0, 1e9f);
+    if (hp->attention_scale == 0)
+        hp->attention_scale = 1 / sqrtf(head);
+    hp->temperature = key_f32(keys, "attention.temperature_scale", 0, 0, 1e3f);
+    hp->temperature_floor = key_u32(keys, "rope.scaling.original_context_length", hp->n_ctx_train,
+                                    1, MODEL_MAX_CONTEXT);
 }
 
 enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struct hparams *out,
@@ -195,6 +322,7 @@ enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struc
     out->norm_eps = key_f32(&keys, eps, 1e-5f, 0, 1);
     read_vocab(&keys, out);
     read_experts(&keys, out);
+    read_scales(&keys, out);
     if (keys.status)
         return keys.status;
     out->layers = MEM_NEW_N(struct layer_shape, n_layers);
@@ -204,11 +332,8 @@ enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struc
     for (uint32_t il = 0; il < n_layers && !keys.status; il++)
         read_layer(&keys, out, il, &out->layers[il]);
     if (!keys.status) {
-        if (arch->rope != ROPE_NONE)
-            read_rope(&keys, out->layers[0].head_k, out->n_ctx_train, &out->rope[0]);
-        out->attention_scale = key_f32(&keys, "attention.scale", 0, 0, 1e9f);
-        if (out->attention_scale == 0)
-            out->attention_scale = 1.0f / sqrtf((float)out->layers[0].head_k);
+        read_ropes(&keys, out);
+        read_attention_scale(&keys, out);
     }
     if (keys.status)
         hparams_free(out);

@@ -43,11 +43,28 @@ struct layer_shape {
 
 struct hparams {
     uint32_t n_layers, n_embd, n_vocab, n_ctx_train;
-    uint32_t n_experts, n_experts_used, n_expert_ff, n_shared_ff;
     float norm_eps;
+    bool parallel; /* attention and feed-forward read the same rows */
+
+    float embedding_scale;
+    float residual_scale; /* of what a branch adds */
+    float logit_scale;
+    float logit_cap; /* logits = cap · tanh(logits / cap); 0: none */
+
     float attention_scale; /* factor of q · k */
-    float expert_weight_scale;
+    float attention_cap;   /* as logit_cap, for the scores */
+    float qkv_clamp;       /* queries, keys and values are cut at ± this; 0: not */
+    float alibi_bias;      /* 0: no ALiBi */
+    float temperature;     /* queries grow with the logarithm of the position; 0: not */
+    uint32_t temperature_floor;
     struct rope_shape rope[MODEL_MAX_ROPES];
+
+    uint32_t n_experts, n_experts_used, n_expert_ff, n_shared_ff;
+    uint32_t n_expert_groups, n_groups_used; /* 0: experts have no groups */
+    enum expert_gate expert_gate;
+    bool expert_sum_one; /* weights of the chosen are divided by their sum */
+    float expert_weight_scale;
+
     struct layer_shape *layers; /* [n_layers], owned */
 };
 

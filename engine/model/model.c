@@ -19,7 +19,7 @@ static enum status no_memory(struct fault *fault)
 static enum status model_bind(struct model *model, struct fault *fault)
 {
     struct gguf_text name = {0};
-    char names[256];
+    char names[sizeof model->why_not.text - 80];
     enum status status;
 
     if (!gguf_get_text(model->gguf, "general.architecture", &name)) {

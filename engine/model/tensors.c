@@ -138,7 +138,7 @@ static enum status bind_layer(const struct binder *b, uint32_t il, struct layer_
         uint64_t bit = UINT64_C(1) << s;
         enum status status = STATUS_OK;
 
-        if (want & bit)
+        if (want & bit & ~BIAS_ONLY_SLOTS)
             status =
                 bind_weight(b, prefix, &layer_slots[s], b->arch->optional & bit, &out->weight[s]);
         if (!status && (want & (b->arch->biases | b->arch->optional_biases) & bit))

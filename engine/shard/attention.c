@@ -11,6 +11,7 @@
  * chunking, threads and splits. */
 #include "engine/shard/shard.h"
 
+#include <math.h>
 #include <string.h>
 
 struct attention {
@@ -59,6 +60,30 @@ static void turn_heads(const struct attention *a, size_t row, float *x, uint32_t
         rope_turn(pass->arch->rope, x + (size_t)h * pass->shape->head_k, angles, table->n_values);
 }
 
+static void norm_queries_and_keys(const struct attention *a, float *query, float *key)
+{
+    norm_heads(a, SLOT_ATTN_Q_NORM, query, a->pass->shape->n_heads);
+    norm_heads(a, SLOT_ATTN_K_NORM, key, a->pass->shape->n_kv_heads);
+}
+
+static void clamp(const struct pass *pass, float *x, size_t n)
+{
+    float most = pass->hparams->qkv_clamp;
+
+    for (size_t i = 0; most > 0 && i < n; i++)
+        x[i] = fmaxf(-most, fminf(most, x[i]));
+}
+
+/* Far positions look at more keys; their scores are spread wider. */
+static void heat_query(const struct attention *a, float *query, uint32_t pos)
+{
+    const struct hparams *hp = a->pass->hparams;
+    float step = floorf((float)pos / (float)hp->temperature_floor);
+
+    if (hp->temperature > 0)
+        a->pass->shard->ops->scale(query, logf(step + 1) * hp->temperature + 1, a->key_at);
+}
+
 static void store_row(const struct attention *a, const struct shard_row *row, const float *key,
                       const float *value)
 {
@@ -91,10 +116,14 @@ static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         add_bias(pass, SLOT_ATTN_Q, query, (size_t)shape->n_heads * shape->head_k);
         add_bias(pass, SLOT_ATTN_K, key, layer_key_floats(shape));
         add_bias(pass, SLOT_ATTN_V, value, layer_value_floats(shape));
-        norm_heads(a, SLOT_ATTN_Q_NORM, query, shape->n_heads);
-        norm_heads(a, SLOT_ATTN_K_NORM, key, shape->n_kv_heads);
+        clamp(pass, query, a->value_at + layer_value_floats(shape));
+        if (!pass->arch->qk_norm_after_rope)
+            norm_queries_and_keys(a, query, key);
         turn_heads(a, r, query, shape->n_heads);
         turn_heads(a, r, key, shape->n_kv_heads);
+        if (pass->arch->qk_norm_after_rope)
+            norm_queries_and_keys(a, query, key);
+        heat_query(a, query, pass->rows[r].pos);
         store_row(a, &pass->rows[r], key, value);
     }
 }
@@ -142,6 +171,51 @@ static void score(const struct pass *pass, const struct view *v)
     }
 }
 
+/* The slope of a head's penalty for distance (ALiBi, Press et al., 2022). Head counts that are no
+ * power of two take the odd slopes of the next one for the rest. */
+static float alibi_slope(const struct pass *pass, uint32_t head)
+{
+    uint32_t whole = 1;
+    float bias = pass->hparams->alibi_bias;
+
+    while (whole * 2 <= pass->shape->n_heads)
+        whole *= 2;
+    return head < whole ? exp2f(-bias / (float)whole * (float)(head + 1))
+                        : exp2f(-bias / 2 / (float)whole * (float)(2 * (head - whole) + 1));
+}
+
+static void shape_scores(const struct pass *pass, const struct view *v)
+{
+    float cap = pass->hparams->attention_cap;
+    uint32_t n = v->end - v->begin;
+
+    for (uint32_t g = 0; g < v->group; g++) {
+        float *scores = v->scores + g * v->ld_scores;
+        float slope =
+            pass->hparams->alibi_bias > 0 ? alibi_slope(pass, v->kv_head * v->group + g) : 0;
+
+        for (uint32_t i = 0; cap > 0 && i < n; i++)
+            scores[i] = cap * tanhf(scores[i] / cap);
+        for (uint32_t i = 0; slope > 0 && i < n; i++)
+            scores[i] -= slope * (float)(n - 1 - i);
+    }
+}
+
+/* A sink is one more score, of no key: it takes part of the weight and adds nothing. */
+static void weigh(const struct pass *pass, const struct view *v)
+{
+    const float *sinks = pass->weights->vector[SLOT_ATTN_SINKS];
+    uint32_t n = v->end - v->begin;
+
+    for (uint32_t g = 0; g < v->group; g++) {
+        float *scores = v->scores + g * v->ld_scores;
+
+        if (sinks)
+            scores[n] = sinks[v->kv_head * v->group + g];
+        pass->shard->ops->softmax(scores, n + (sinks ? 1 : 0));
+    }
+}
+
 static void mix(const struct pass *pass, const struct view *v)
 {
     const struct kv *kv = pass->shard->kv;
@@ -185,8 +259,8 @@ static void attend_items(void *ctx, size_t begin, size_t end, uint32_t thread)
         v.ld_scores = (size_t)pass->shard->spec.n_ctx_tokens + 1;
         v.out = scratch->attended + r * scratch->ld_attended + (size_t)head * group * shape->head_v;
         score(pass, &v);
-        for (uint32_t g = 0; g < group; g++)
-            pass->shard->ops->softmax(v.scores + g * v.ld_scores, v.end - v.begin);
+        shape_scores(pass, &v);
+        weigh(pass, &v);
         mix(pass, &v);
     }
 }

@@ -5,6 +5,8 @@
  * reads what the row says. Prefill and decode are the same code with different numbers of rows. */
 #include "engine/shard/shard.h"
 
+enum { NO_SLOT = SLOT_COUNT };
+
 struct norm_step {
     const struct pass *pass;
     const float *weight;
@@ -38,7 +40,7 @@ static const float *norm_in(const struct pass *pass, uint32_t slot, const float 
                              .in = in,
                              .out = pass->shard->scratch.normed};
 
-    if (!has_norm(pass, slot))
+    if (!has_norm(pass, slot) && !pass->arch->norms_without_weights)
         return in;
     compute_parallel(pass->shard->compute, pass->n_rows, norm_rows, &step);
     return step.out;
@@ -66,20 +68,22 @@ static void add_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
             shard->ops->add(row, step->bias, n);
         if (step->norm)
             norm_row(shard, row, row, step->norm, step->norm_bias, n);
+        if (step->pass->hparams->residual_scale != 1)
+            shard->ops->scale(row, step->pass->hparams->residual_scale, n);
         shard->ops->add(step->pass->hidden + r * n, row, n);
     }
 }
 
-/* hidden += norm(branch + bias) */
+/* hidden += scale · norm(branch + bias) */
 static void add_branch(const struct pass *pass, float *branch, uint32_t bias_slot,
                        uint32_t norm_slot)
 {
-    struct add_step step = {.pass = pass,
-                            .bias = pass->weights->bias[bias_slot],
-                            .norm = pass->weights->vector[norm_slot],
-                            .norm_bias = pass->weights->bias[norm_slot],
-                            .branch = branch};
+    struct add_step step = {.pass = pass, .bias = pass->weights->bias[bias_slot], .branch = branch};
 
+    if (norm_slot != NO_SLOT) {
+        step.norm = pass->weights->vector[norm_slot];
+        step.norm_bias = pass->weights->bias[norm_slot];
+    }
     compute_parallel(pass->shard->compute, pass->n_rows, add_rows, &step);
 }
 
@@ -91,12 +95,33 @@ static void feed_forward(struct pass *pass, const float *in, float *branch)
         ffn_run(pass, in, branch);
 }
 
+/* Both branches read the rows as they were. The feed-forward shares the attention's norm, or has
+ * one of its own; where attention has a second one, the first is the feed-forward's. */
+static const float *parallel_in(const struct pass *pass, const float *attention_in)
+{
+    if (has_norm(pass, SLOT_ATTN_NORM_2))
+        return norm_in(pass, SLOT_ATTN_NORM, pass->hidden);
+    return has_norm(pass, SLOT_FFN_NORM) ? norm_in(pass, SLOT_FFN_NORM, pass->hidden)
+                                         : attention_in;
+}
+
 void block_run(struct pass *pass)
 {
     float *branch = pass->shard->scratch.branch;
+    const struct arch *arch = pass->arch;
+    bool parallel = pass->hparams->parallel ||
+                    (arch->residual == RESIDUAL_BY_FFN_NORM && !has_norm(pass, SLOT_FFN_NORM));
+    uint32_t first = has_norm(pass, SLOT_ATTN_NORM_2) ? SLOT_ATTN_NORM_2 : SLOT_ATTN_NORM;
+    uint32_t second = arch->post_attn_norm_is_ffns ? SLOT_POST_ATTN_NORM : SLOT_FFN_NORM;
+    uint32_t after = arch->post_attn_norm_is_ffns ? NO_SLOT : SLOT_POST_ATTN_NORM;
+    const float *in = norm_in(pass, first, pass->hidden);
 
-    attention_run(pass, norm_in(pass, SLOT_ATTN_NORM, pass->hidden), branch);
-    add_branch(pass, branch, SLOT_ATTN_OUT, SLOT_POST_ATTN_NORM);
-    feed_forward(pass, norm_in(pass, SLOT_FFN_NORM, pass->hidden), branch);
+    attention_run(pass, in, branch);
+    if (parallel)
+        in = parallel_in(pass, in);
+    add_branch(pass, branch, SLOT_ATTN_OUT, after);
+    if (!parallel)
+        in = norm_in(pass, second, pass->hidden);
+    feed_forward(pass, in, branch);
     add_branch(pass, branch, SLOT_FFN_DOWN, SLOT_POST_FFN_NORM);
 }

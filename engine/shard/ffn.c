@@ -12,6 +12,17 @@ static float gelu(float x)
     return 0.5f * x * (1 + tanhf(0.79788456080286536f * x * (1 + 0.044715f * x * x)));
 }
 
+/* gpt-oss: both sides are cut at 7, the gate's sigmoid is steeper, up is around 1. */
+static void swiglu_clamped(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = fminf(gate[i], 7);
+        float y = up ? fmaxf(fminf(up[i], 7), -7) : 0;
+
+        gate[i] = x / (1 + expf(-1.702f * x)) * (y + 1);
+    }
+}
+
 void activate_row(const struct shard *shard, float *gate, const float *up, size_t n)
 {
     switch (shard->model->arch->activation) {
@@ -27,6 +38,9 @@ void activate_row(const struct shard *shard, float *gate, const float *up, size_
         for (size_t i = 0; i < n; i++)
             gate[i] = gelu(gate[i]);
         break;
+    case ACTIVATION_SWIGLU_CLAMPED:
+        swiglu_clamped(gate, up, n);
+        return;
     case ACTIVATION_RELU_SQUARED:
         for (size_t i = 0; i < n; i++)
             gate[i] = gate[i] > 0 ? gate[i] * gate[i] : 0;
@@ -36,45 +50,73 @@ void activate_row(const struct shard *shard, float *gate, const float *up, size_
         gate[i] *= up[i];
 }
 
+struct ffn { /* one feed-forward: which slots, and its width */
+    struct pass *pass;
+    uint32_t gate, up, down;
+    size_t n_ff;
+    bool gated;
+};
+
 static void activate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
-    const struct pass *pass = ctx;
-    const struct scratch *scratch = &pass->shard->scratch;
-    const struct layer_weights *w = pass->weights;
-    size_t n_ff = pass->shape->n_ff;
-    bool gated = w->matrix[SLOT_FFN_GATE] != NULL || pass->arch->gate_in_up;
+    const struct ffn *ffn = ctx;
+    const struct shard *shard = ffn->pass->shard;
+    float *const *bias = ffn->pass->weights->bias;
 
     (void)thread;
     for (size_t r = begin; r < end; r++) {
-        float *gate = scratch->ff + r * scratch->ld_ff;
-        float *up = gate + n_ff;
+        float *gate = shard->scratch.ff + r * shard->scratch.ld_ff;
+        float *up = gate + ffn->n_ff;
 
-        if (w->bias[SLOT_FFN_GATE])
-            pass->shard->ops->add(gate, w->bias[SLOT_FFN_GATE], n_ff);
-        if (w->bias[SLOT_FFN_UP])
-            pass->shard->ops->add(gated ? up : gate, w->bias[SLOT_FFN_UP], n_ff);
-        activate_row(pass->shard, gate, gated ? up : NULL, n_ff);
+        if (bias[ffn->gate])
+            shard->ops->add(gate, bias[ffn->gate], ffn->n_ff);
+        if (bias[ffn->up])
+            shard->ops->add(ffn->gated ? up : gate, bias[ffn->up], ffn->n_ff);
+        activate_row(shard, gate, ffn->gated ? up : NULL, ffn->n_ff);
     }
 }
 
-void ffn_run(struct pass *pass, const float *in, float *branch)
+static void run(struct ffn *ffn, const float *in, float *branch)
 {
+    const struct pass *pass = ffn->pass;
     struct compute *compute = pass->shard->compute;
     const struct scratch *scratch = &pass->shard->scratch;
     struct weight *const *m = pass->weights->matrix;
     size_t n_embd = pass->hparams->n_embd;
 
-    if (m[SLOT_FFN_GATE]) {
-        const struct weight *w[2] = {m[SLOT_FFN_GATE], m[SLOT_FFN_UP]};
-        float *y[2] = {scratch->ff, scratch->ff + pass->shape->n_ff};
+    ffn->gated = m[ffn->gate] != NULL || pass->arch->gate_in_up;
+    if (m[ffn->gate]) {
+        const struct weight *w[2] = {m[ffn->gate], m[ffn->up]};
+        float *y[2] = {scratch->ff, scratch->ff + ffn->n_ff};
         size_t ldy[2] = {scratch->ld_ff, scratch->ld_ff};
 
         compute_matmul_many(compute, w, 2, in, n_embd, pass->n_rows, y, ldy);
     } else {
-        compute_matmul(compute, m[SLOT_FFN_UP], in, n_embd, pass->n_rows, scratch->ff,
-                       scratch->ld_ff);
+        compute_matmul(compute, m[ffn->up], in, n_embd, pass->n_rows, scratch->ff, scratch->ld_ff);
     }
-    compute_parallel(compute, pass->n_rows, activate_rows, pass);
-    compute_matmul(compute, m[SLOT_FFN_DOWN], scratch->ff, scratch->ld_ff, pass->n_rows, branch,
+    compute_parallel(compute, pass->n_rows, activate_rows, ffn);
+    compute_matmul(compute, m[ffn->down], scratch->ff, scratch->ld_ff, pass->n_rows, branch,
                    n_embd);
+}
+
+void ffn_run(struct pass *pass, const float *in, float *branch)
+{
+    struct ffn ffn = {.pass = pass,
+                      .gate = SLOT_FFN_GATE,
+                      .up = SLOT_FFN_UP,
+                      .down = SLOT_FFN_DOWN,
+                      .n_ff = pass->shape->n_ff};
+
+    run(&ffn, in, branch);
+}
+
+void ffn_run_shared(struct pass *pass, const float *in, float *branch)
+{
+    struct ffn ffn = {.pass = pass,
+                      .gate = SLOT_SHARED_GATE,
+                      .up = SLOT_SHARED_UP,
+                      .down = SLOT_SHARED_DOWN,
+                      .n_ff = pass->hparams->n_shared_ff};
+
+    run(&ffn, in, branch);
 }

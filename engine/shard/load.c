@@ -149,18 +149,30 @@ static enum status load_ends(struct shard *shard)
     return status;
 }
 
+/* Divisors of the angles: the model's own, or those for long or short contexts. */
+static const struct gguf_tensor *rope_divisors(const struct shard *shard)
+{
+    const struct gguf_tensor *const *weight = shard->model->tensors.weight;
+    bool is_long = shard->spec.n_ctx_tokens > shard->model->hparams.rope[0].n_ctx_original;
+
+    if (weight[MODEL_SLOT_ROPE_LONG] && is_long)
+        return weight[MODEL_SLOT_ROPE_LONG];
+    return weight[MODEL_SLOT_ROPE_SHORT] ? weight[MODEL_SLOT_ROPE_SHORT]
+                                         : weight[MODEL_SLOT_ROPE_FREQS];
+}
+
 static enum status load_ropes(struct shard *shard)
 {
     const struct hparams *hp = &shard->model->hparams;
-    const struct gguf_tensor *factors = shard->model->tensors.weight[MODEL_SLOT_ROPE_FREQS];
+    const struct gguf_tensor *tensor = rope_divisors(shard);
     float *divisors = NULL;
     enum status status = STATUS_OK;
 
-    if (factors)
-        status = load_vector(factors, &divisors);
+    if (tensor)
+        status = load_vector(tensor, &divisors);
     for (uint32_t i = 0; i < MODEL_MAX_ROPES && !status; i++) {
         if (hp->rope[i].n_values)
-            status = rope_table_fill(&shard->rope[i], &hp->rope[i], divisors);
+            status = rope_table_fill(&shard->rope[i], &hp->rope[i], i == 0 ? divisors : NULL);
     }
     mem_free(divisors);
     return status;

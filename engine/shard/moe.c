@@ -15,7 +15,7 @@ static void score_experts(const struct pass *pass, float *scores)
 
     if (pass->weights->bias[SLOT_ROUTER])
         pass->shard->ops->add(scores, pass->weights->bias[SLOT_ROUTER], n);
-    switch (pass->arch->expert_gate) {
+    switch (pass->hparams->expert_gate) {
     case EXPERT_GATE_SOFTMAX:
         pass->shard->ops->softmax(scores, n);
         break;
@@ -26,14 +26,15 @@ static void score_experts(const struct pass *pass, float *scores)
     }
 }
 
-/* The numbers of the n_used highest scores, ascending; equal scores: the lower number first. */
-static void choose_experts(const struct hparams *hp, const float *scores, uint32_t *chosen)
+/* The numbers of the n_used highest scores, ascending; equal scores: the lower number first. A
+ * score of minus infinity is out of the question. */
+static void choose(const float *scores, uint32_t n, uint32_t n_used, uint32_t *chosen)
 {
-    for (uint32_t k = 0; k < hp->n_experts_used; k++) {
+    for (uint32_t k = 0; k < n_used; k++) {
         uint32_t best = UINT32_MAX;
         uint32_t at = k;
 
-        for (uint32_t e = 0, c = 0; e < hp->n_experts; e++) {
+        for (uint32_t e = 0, c = 0; e < n; e++) {
             if (c < k && chosen[c] == e) {
                 c++;
                 continue;
@@ -47,6 +48,48 @@ static void choose_experts(const struct hparams *hp, const float *scores, uint32
     }
 }
 
+/* Groups are ranked by the sum of their two best experts; experts of the others are ruled out. */
+static void rule_out_groups(const struct hparams *hp, float *picks)
+{
+    uint32_t size = hp->n_experts / hp->n_expert_groups;
+    float rank[MODEL_MAX_EXPERTS];
+    uint32_t chosen[MODEL_MAX_EXPERTS];
+
+    for (uint32_t g = 0; g < hp->n_expert_groups; g++) {
+        float best = -INFINITY;
+        float second = -INFINITY;
+
+        for (uint32_t e = g * size; e < (g + 1) * size; e++) {
+            second = fmaxf(second, fminf(best, picks[e]));
+            best = fmaxf(best, picks[e]);
+        }
+        rank[g] = best + (size > 1 ? second : 0);
+    }
+    choose(rank, hp->n_expert_groups, hp->n_groups_used, chosen);
+    for (uint32_t g = 0, c = 0; g < hp->n_expert_groups; g++) {
+        if (c < hp->n_groups_used && chosen[c] == g) {
+            c++;
+            continue;
+        }
+        for (uint32_t e = g * size; e < (g + 1) * size; e++)
+            picks[e] = -INFINITY;
+    }
+}
+
+/* A bias may shift the choice; it does not shift the weights. */
+static void choose_experts(const struct pass *pass, const float *scores, uint32_t *chosen)
+{
+    const struct hparams *hp = pass->hparams;
+    const float *bias = pass->weights->bias[SLOT_ROUTER_PICK];
+    float picks[MODEL_MAX_EXPERTS];
+
+    for (uint32_t e = 0; e < hp->n_experts; e++)
+        picks[e] = scores[e] + (bias ? bias[e] : 0);
+    if (hp->n_expert_groups)
+        rule_out_groups(hp, picks);
+    choose(picks, hp->n_experts, hp->n_experts_used, chosen);
+}
+
 static void weigh_experts(const struct pass *pass, const float *scores, const uint32_t *chosen,
                           float *weights)
 {
@@ -58,7 +101,7 @@ static void weigh_experts(const struct pass *pass, const float *scores, const ui
         sum += weights[k];
     }
     for (uint32_t k = 0; k < hp->n_experts_used; k++) {
-        if (pass->arch->expert_weights_sum_to_one)
+        if (hp->expert_sum_one)
             weights[k] /= sum;
         weights[k] *= hp->expert_weight_scale;
     }
@@ -76,7 +119,7 @@ static void route_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         uint32_t *chosen = s->chosen + r * hp->n_experts_used;
 
         score_experts(pass, scores);
-        choose_experts(hp, scores, chosen);
+        choose_experts(pass, scores, chosen);
         weigh_experts(pass, scores, chosen, s->chosen_weights + r * hp->n_experts_used);
     }
 }
@@ -169,14 +212,46 @@ static void add_expert(const struct pass *pass, uint32_t e, const float *in, flo
     }
 }
 
+struct shared_step {
+    const struct pass *pass;
+    const float *in;
+    const float *shared; /* [n_rows, n_embd] */
+    float *branch;
+};
+
+/* The shared expert runs for every row; it may have a router of its own, one number per row. */
+static void add_shared_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct shared_step *step = ctx;
+    const struct vector_ops *ops = step->pass->shard->ops;
+    const float *router = step->pass->weights->vector[SLOT_SHARED_ROUTER];
+    size_t n = step->pass->hparams->n_embd;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        float weight = 1;
+
+        if (router)
+            weight = 1 / (1 + expf(-ops->dot(router, step->in + r * n, n)));
+        ops->axpy(weight, step->shared + r * n, step->branch + r * n, n);
+    }
+}
+
 void moe_run(struct pass *pass, const float *in, float *branch)
 {
     const struct hparams *hp = pass->hparams;
+    struct scratch *scratch = &pass->shard->scratch;
+    struct shared_step step = {
+        .pass = pass, .in = in, .shared = scratch->expert_out, .branch = branch};
 
     compute_matmul(pass->shard->compute, pass->weights->matrix[SLOT_ROUTER], in, hp->n_embd,
-                   pass->n_rows, pass->shard->scratch.router, hp->n_experts);
+                   pass->n_rows, scratch->router, hp->n_experts);
     compute_parallel(pass->shard->compute, pass->n_rows, route_rows, pass);
     memset(branch, 0, pass->n_rows * hp->n_embd * sizeof *branch);
     for (uint32_t e = 0; e < hp->n_experts; e++)
         add_expert(pass, e, in, branch);
+    if (!pass->weights->matrix[SLOT_SHARED_UP])
+        return;
+    ffn_run_shared(pass, in, scratch->expert_out);
+    compute_parallel(pass->shard->compute, pass->n_rows, add_shared_rows, &step);
 }

@@ -10,7 +10,7 @@
  * than the context (CONTEXT) or no pages left (NO_ROOM); a failed pass leaves the KV as it was. */
 #include "engine/shard/shard.h"
 
-#include <assert.h>
+#include <math.h>
 
 enum { SHARD_MAX_THREADS = 1024, SHARD_MAX_SLOTS = 1 << 16 };
 
@@ -33,6 +33,11 @@ static enum status check_spec(const struct model *model, const struct shard_spec
         return fault_set(fault, STATUS_INVALID,
                          "%u sequences of %u tokens with %u KV blocks are out of range",
                          spec->n_slots, spec->n_ctx_tokens, spec->n_kv_blocks);
+    if (model->tensors.weight[MODEL_SLOT_POSITION_EMBD] &&
+        spec->n_ctx_tokens > model->hparams.n_ctx_train)
+        return fault_set(fault, STATUS_CONTEXT,
+                         "a context of %u tokens; the model has positions for %u",
+                         spec->n_ctx_tokens, model->hparams.n_ctx_train);
     return STATUS_OK;
 }
 
@@ -123,6 +128,8 @@ enum status shard_embed(struct shard *shard, const uint32_t *tokens, size_t n_ro
         float *row = hidden + r * hp->n_embd;
 
         weight_row(shard->embed, tokens[r], row);
+        if (hp->embedding_scale != 1)
+            shard->ops->scale(row, hp->embedding_scale, hp->n_embd);
         if (norm)
             norm_row(shard, row, row, norm, shard->model_bias[MODEL_SLOT_TOKEN_EMBD_NORM],
                      hp->n_embd);
@@ -147,6 +154,18 @@ static void angle_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
     }
 }
 
+/* Learned positions belong to the stage that has the first layer: it knows the rows' positions. */
+static void add_positions(const struct pass *pass)
+{
+    size_t n = pass->hparams->n_embd;
+    float *row = pass->shard->scratch.branch;
+
+    for (size_t r = 0; r < pass->n_rows; r++) {
+        weight_row(pass->shard->positions, pass->rows[r].pos, row);
+        pass->shard->ops->add(pass->hidden + r * n, row, n);
+    }
+}
+
 enum status shard_forward(struct shard *shard, const struct shard_row *rows, size_t n_rows,
                           float *hidden)
 {
@@ -166,6 +185,8 @@ enum status shard_forward(struct shard *shard, const struct shard_row *rows, siz
     status = kv_extend(shard->kv, rows, n_rows);
     if (status)
         return status;
+    if (shard->positions)
+        add_positions(&pass);
     compute_parallel(shard->compute, n_rows, angle_rows, &pass);
     for (uint32_t i = 0; i < shard->spec.layer_end - shard->spec.layer_begin; i++) {
         pass.layer = i;
@@ -174,6 +195,18 @@ enum status shard_forward(struct shard *shard, const struct shard_row *rows, siz
         block_run(&pass);
     }
     return STATUS_OK;
+}
+
+static void finish_logits(const struct shard *shard, float *logits)
+{
+    const struct hparams *hp = &shard->model->hparams;
+
+    if (shard->model_bias[MODEL_SLOT_OUTPUT])
+        shard->ops->add(logits, shard->model_bias[MODEL_SLOT_OUTPUT], hp->n_vocab);
+    if (hp->logit_scale != 1)
+        shard->ops->scale(logits, hp->logit_scale, hp->n_vocab);
+    for (size_t i = 0; hp->logit_cap > 0 && i < hp->n_vocab; i++)
+        logits[i] = hp->logit_cap * tanhf(logits[i] / hp->logit_cap);
 }
 
 enum status shard_logits(struct shard *shard, float *hidden, size_t n_rows, float *logits)
@@ -189,9 +222,8 @@ enum status shard_logits(struct shard *shard, float *hidden, size_t n_rows, floa
                  shard->model_vector[MODEL_SLOT_OUTPUT_NORM],
                  shard->model_bias[MODEL_SLOT_OUTPUT_NORM], hp->n_embd);
     compute_matmul(shard->compute, shard->output, hidden, hp->n_embd, n_rows, logits, hp->n_vocab);
-    for (size_t r = 0; shard->model_bias[MODEL_SLOT_OUTPUT] && r < n_rows; r++)
-        shard->ops->add(logits + r * hp->n_vocab, shard->model_bias[MODEL_SLOT_OUTPUT],
-                        hp->n_vocab);
+    for (size_t r = 0; r < n_rows; r++)
+        finish_logits(shard, logits + r * hp->n_vocab);
     return STATUS_OK;
 }
 

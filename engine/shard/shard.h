@@ -72,6 +72,7 @@ void block_run(struct pass *pass);
 void attention_run(struct pass *pass, const float *in, float *branch);
 /* ffn.c, moe.c: the same for a dense feed-forward and for one of experts. */
 void ffn_run(struct pass *pass, const float *in, float *branch);
+void ffn_run_shared(struct pass *pass, const float *in, float *branch); /* the shared expert */
 void moe_run(struct pass *pass, const float *in, float *branch);
 
 /* norm.c: one row; bias may be NULL, weight too. out may be x. */

@@ -34,12 +34,10 @@ static const char *root;
 static const char *folder;
 static enum engine_kind engine;
 
-static const char *const required[] = {
-    "llama",           "llama-bf16",      "llama-bias",       "llama-f32",       "llama-headdim",
-    "llama-linear",    "llama-yarn",      "llama3-ropefreqs", "mixtral",         "qwen3",
-    "llama-Q8_0",      "llama-Q4_0",      "llama-Q4_K",       "llama-Q6_K",      "llama-Q4_K_M",
-    "mixtral-Q4_0",    "mixtral-Q8_0",    "mixtral-Q4_K_M",   "qwen3-wide-Q4_0", "qwen3-wide-Q8_0",
-    "qwen3-wide-Q4_K", "qwen3-wide-Q6_K",
+/* What skein does not run yet; any other case must. */
+static const char *const may_skip[] = {
+    "deepseek2", "deepseek2-lite", "gemma4",      "lfm2",       "llama4",     "qwen35",
+    "qwen35moe", "qwen3next",      "llama-NVFP4", "llama-Q1_0", "llama-Q2_0",
 };
 
 /* ---------------------------------------------------------------- reading */
@@ -175,10 +173,10 @@ static void check_split(const struct model *model, uint32_t n_stages, const stru
     free(logits);
 }
 
-static bool is_required(const char *name)
+static bool is_skippable(const char *name)
 {
-    for (size_t i = 0; i < COUNT_OF(required); i++) {
-        if (strcmp(name, required[i]) == 0)
+    for (size_t i = 0; i < COUNT_OF(may_skip); i++) {
+        if (strcmp(name, may_skip[i]) == 0)
             return true;
     }
     return false;
@@ -198,7 +196,7 @@ static void test_case(void **state)
         fail_msg("%s", fault.text);
     if (model_runnable(model, engine, &fault)) {
         model_free(&model);
-        if (is_required(name))
+        if (!is_skippable(name))
             fail_msg("%s", fault.text);
         print_message("           %s\n", fault.text);
         skip();
