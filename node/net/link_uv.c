@@ -18,6 +18,7 @@
  * close callback, which also frees the memory. An initiator whose peer hangs up right after the
  * third handshake message has met another cluster key. */
 #include "node/net/link_internal.h"
+#include "node/net/queue.h"
 
 #include <assert.h>
 #include <sodium.h>
@@ -49,12 +50,6 @@ static const struct sm_table link_table = {
     .n_states = 5,
 };
 
-/* Messages that wait, a ring. */
-struct message_queue {
-    struct message **items;
-    size_t capacity, first, n;
-};
-
 struct link {
     unsigned state; /* enum link_state */
     uint32_t id;
@@ -73,8 +68,7 @@ struct link {
     struct fault end; /* what on_closed will say */
     struct message_queue queue;
     struct message *sending; /* half sealed */
-    size_t queued_bytes;
-    struct buffer sealed; /* being written, where `writing` */
+    struct buffer sealed;    /* being written, where `writing` */
     bool writing;
     bool behind; /* something waited since on_drained */
     size_t stall_bytes, stall_ms;
@@ -86,26 +80,10 @@ static void link_pump(struct link *link);
 
 /* ---------------------------------------------------------------- the end */
 
-static struct message *queue_take(struct message_queue *queue)
-{
-    struct message *message;
-
-    if (queue->n == 0)
-        return NULL;
-    message = queue->items[queue->first];
-    queue->first = (queue->first + 1) % queue->capacity;
-    queue->n--;
-    return message;
-}
-
 static void link_free(struct link *link)
 {
-    struct message *message;
-
-    while ((message = queue_take(&link->queue)))
-        message_free(&message);
-    mem_free(link->queue.items);
-    message_free(&link->sending);
+    message_queue_drop(&link->queue, &link->sending);
+    message_queue_free(&link->queue);
     channel_free(&link->channel);
     buffer_free(&link->sealed);
     mem_free(link->read_bytes);
@@ -272,12 +250,6 @@ static void link_drained(struct link *link)
         link->events.on_drained(link->events.owner, link);
 }
 
-static void message_sent(struct link *link, struct message **message)
-{
-    link->queued_bytes -= (*message)->payload_bytes + sizeof **message;
-    message_free(message);
-}
-
 /* Seals up to about a slice of what waits; how much is returned through *bytes. */
 static enum status link_seal(struct link *link, size_t *bytes)
 {
@@ -286,14 +258,14 @@ static enum status link_seal(struct link *link, size_t *bytes)
 
     while (*bytes < SLICE_BYTES && status == STATUS_OK) {
         if (!link->sending) {
-            link->sending = queue_take(&link->queue);
+            link->sending = message_queue_take(&link->queue);
             if (!link->sending)
                 break;
             status = channel_send_begin(link->channel, link->sending);
             if (status == STATUS_LIMIT || status == STATUS_FORMAT) {
                 log_event(LOG_ERROR, "net", "message refused link=%u status=%s", link->id,
                           status_name(status));
-                message_sent(link, &link->sending);
+                message_queue_drop(&link->queue, &link->sending);
                 status = STATUS_OK;
                 continue;
             }
@@ -305,7 +277,7 @@ static enum status link_seal(struct link *link, size_t *bytes)
         *bytes += link->sending->payload_bytes < SLICE_BYTES ? link->sending->payload_bytes + 256
                                                              : SLICE_BYTES;
         if (done)
-            message_sent(link, &link->sending);
+            message_queue_drop(&link->queue, &link->sending);
     }
     return status;
 }
@@ -369,45 +341,16 @@ static void link_pump(struct link *link)
     }
 }
 
-static enum status queue_put(struct message_queue *queue, struct message *message)
-{
-    if (queue->n == queue->capacity) {
-        size_t capacity = queue->capacity ? 2 * queue->capacity : 8;
-        struct message **items = MEM_NEW_N(struct message *, capacity);
-
-        if (!items)
-            return STATUS_NO_MEMORY;
-        for (size_t i = 0; i < queue->n; i++)
-            items[i] = queue->items[(queue->first + i) % queue->capacity];
-        mem_free(queue->items);
-        *queue = (struct message_queue){items, capacity, 0, queue->n};
-    }
-    queue->items[(queue->first + queue->n) % queue->capacity] = message;
-    queue->n++;
-    return STATUS_OK;
-}
-
 enum status link_send(struct link *link, struct message *message)
 {
-    size_t bytes = message->payload_bytes + sizeof *message;
-    enum status status;
+    enum status status =
+        link->state == LINK_OPEN ? message_queue_put(&link->queue, message) : STATUS_CLOSED;
 
-    if (link->state != LINK_OPEN)
-        status = STATUS_CLOSED;
-    else if (message->payload_bytes > PROTO_MAX_PAYLOAD_BYTES)
-        status = STATUS_LIMIT;
-    else if (link->queued_bytes + bytes > LINK_QUEUE_BYTES ||
-             (bytes > LINK_BULK_BYTES && link->queued_bytes > LINK_BULK_QUEUE_BYTES))
-        status = STATUS_BUSY;
+    if (status == STATUS_OK)
+        link_pump(link);
     else
-        status = queue_put(&link->queue, message);
-    if (status != STATUS_OK) {
         message_free(&message);
-        return status;
-    }
-    link->queued_bytes += bytes;
-    link_pump(link);
-    return STATUS_OK;
+    return status;
 }
 
 void link_finish(struct link *link, uint32_t flush_ms)
@@ -600,7 +543,7 @@ enum status link_accept(uv_tcp_t *server, const struct link_keys *keys,
 
 size_t link_queued_bytes(const struct link *link)
 {
-    return link->queued_bytes;
+    return link->queue.bytes;
 }
 
 uint32_t link_number(const struct link *link)
