@@ -11,7 +11,14 @@
 #include "engine/kernels/pack.h"
 #include "engine/kernels/pool.h"
 
-enum { READ_BYTES = 192 << 20, PIECE_BYTES = 1 << 20, ROWS = 64, OUTPUTS = 1024, COLS = 2048 };
+enum {
+    READ_BYTES = 192 << 20,
+    PIECE_BYTES = 1 << 20,
+    PIECE_FLOATS = PIECE_BYTES / 4,
+    ROWS = 64,
+    OUTPUTS = 1024,
+    COLS = 2048
+};
 
 static double now_seconds(void)
 {
@@ -21,39 +28,32 @@ static double now_seconds(void)
 }
 
 struct sweep {
-    const uint8_t *data;
-    _Atomic uint64_t sum; /* keeps the reads from being optimised away */
+    const float *data;
+    float (*dot)(const float *a, const float *b, size_t n);
+    _Atomic float sum; /* keeps the reads from being optimised away */
 };
 
 static void fill(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
     (void)thread;
-    memset((uint8_t *)ctx + begin * PIECE_BYTES, 1, (end - begin) * PIECE_BYTES);
+    memset((uint8_t *)ctx + begin * PIECE_BYTES, 0, (end - begin) * PIECE_BYTES);
 }
 
 static void sweep_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
     struct sweep *sweep = ctx;
     (void)thread;
-    uint64_t sums[8] = {0}, words[8];
-    const uint8_t *p = sweep->data + begin * PIECE_BYTES, *last = sweep->data + end * PIECE_BYTES;
-    for (; p < last; p += sizeof words) {
-        memcpy(words, p, sizeof words);
-        for (int i = 0; i < 8; i++)
-            sums[i] += words[i];
-    }
-    for (int i = 1; i < 8; i++)
-        sums[0] += sums[i];
-    sweep->sum += sums[0];
+    const float *p = sweep->data + begin * PIECE_FLOATS;
+    sweep->sum = sweep->dot(p, p, (end - begin) * PIECE_FLOATS);
 }
 
-static enum status measure_read(uint32_t n_threads, double seconds, double *out)
+static enum status measure_read(const struct compute *c, double seconds, double *out)
 {
     struct pool *pool = NULL;
-    uint8_t *data = pages_new(READ_BYTES);
-    enum status status = data == NULL ? STATUS_NO_MEMORY : pool_new(n_threads, &pool);
+    float *data = pages_new(READ_BYTES);
+    enum status status = data == NULL ? STATUS_NO_MEMORY : pool_new(compute_threads(c), &pool);
     if (status == STATUS_OK) {
-        struct sweep sweep = {.data = data};
+        struct sweep sweep = {.data = data, .dot = compute_ops(c)->dot};
         double best = 0, end = now_seconds() + seconds;
         pool_run(pool, READ_BYTES / PIECE_BYTES, 1, fill, data);
         do {
@@ -120,7 +120,7 @@ enum status engine_measure(enum engine_kind kind, uint32_t n_threads, struct eng
     struct compute *c = NULL;
     enum status status = compute_new(kind, n_threads, &c, NULL);
     if (status == STATUS_OK)
-        status = measure_read(n_threads, 0.06, &out->read_bytes_per_second);
+        status = measure_read(c, 0.06, &out->read_bytes_per_second);
     if (status == STATUS_OK)
         status = measure_flops(c, 0.06, &out->flops_per_second);
     compute_free(&c);

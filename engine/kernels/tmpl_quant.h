@@ -82,6 +82,12 @@ INLINE void add_u6(vf *acc, int nt, const vi c[8], vf scale_low, vf scale_high, 
 
 /* ------------------------------------------------ types */
 
+/* Where a tile's weights are: groups `stride` bytes apart; `sub` is the first of the LANES rows. */
+struct panel {
+    const uint8_t *weights;
+    size_t stride, n_cols, sub;
+};
+
 /* Registers 0…3 and 4…7 of 32 columns from 16 bytes of nibbles a row. */
 INLINE void split_nibbles(vi c[8], const uint8_t *q)
 {
@@ -93,27 +99,45 @@ INLINE void split_nibbles(vi c[8], const uint8_t *q)
     }
 }
 
-INLINE void tile_q4_0(const uint8_t *w, size_t n_cols, const uint8_t *rec, int nt, int sub, vf *acc)
+/* Weights that are read once come from memory: ask for what will be needed a microsecond from now,
+ * into the second-level cache (the first has too few places for lines on their way). Behind a
+ * group's last block lies the next group. */
+INLINE void fetch_ahead(const uint8_t *q, int n_lines, int nt)
 {
-    size_t n_blocks = n_cols / 32;
-    const uint8_t *d = w + (size_t)sub * LANES * 2;
-    const uint8_t *q = w + n_blocks * 32 + (size_t)sub * LANES * 4;
+    enum { AHEAD_BYTES = 1024 };
+    if (nt > 4)
+        return;
+    UNROLL for (int i = 0; i < n_lines; i++) __builtin_prefetch(q + AHEAD_BYTES + 64 * i, 0, 2);
+}
+
+INLINE void tile_q4_0(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
+{
+    size_t n_blocks = p->n_cols / 32;
+    const uint8_t *d = p->weights + p->sub * 2, *q = p->weights + n_blocks * 32 + p->sub * 4;
     for (size_t b = 0; b < n_blocks; b++, d += 32, q += 256, rec += ACT_BYTES * nt) {
-        vi c[8];
-        split_nibbles(c, q);
-        add_u4(acc, nt, c, vf_half(d), 3, rec);
+        UNROLL for (int g = 0; g < ng; g++)
+        {
+            vi c[8];
+            fetch_ahead(q + (size_t)g * p->stride, 4, nt);
+            split_nibbles(c, q + (size_t)g * p->stride);
+            add_u4(acc + g * nt, nt, c, vf_half(d + (size_t)g * p->stride), 3, rec);
+        }
     }
 }
 
-INLINE void tile_q8_0(const uint8_t *w, size_t n_cols, const uint8_t *rec, int nt, int sub, vf *acc)
+INLINE void tile_q8_0(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
 {
-    size_t n_blocks = n_cols / 32;
-    const uint8_t *d = w + (size_t)sub * LANES * 2;
-    const uint8_t *q = w + n_blocks * 32 + (size_t)sub * LANES * 4;
+    size_t n_blocks = p->n_cols / 32;
+    const uint8_t *d = p->weights + p->sub * 2, *q = p->weights + n_blocks * 32 + p->sub * 4;
     for (size_t b = 0; b < n_blocks; b++, d += 32, q += 512, rec += ACT_BYTES * nt) {
-        vi c[8];
-        UNROLL for (int u = 0; u < 8; u++) c[u] = vi_signed_codes(vi_load(q + 64 * u));
-        add_signed(acc, nt, c, vf_half(d), rec);
+        UNROLL for (int g = 0; g < ng; g++)
+        {
+            const uint8_t *codes = q + (size_t)g * p->stride;
+            vi c[8];
+            fetch_ahead(codes, 8, nt);
+            UNROLL for (int u = 0; u < 8; u++) c[u] = vi_signed_codes(vi_load(codes + 64 * u));
+            add_signed(acc + g * nt, nt, c, vf_half(d + (size_t)g * p->stride), rec);
+        }
     }
 }
 
@@ -132,57 +156,82 @@ INLINE void unpack_scale_min(const uint8_t *s, int j, vi *scale, vi *min)
                  vi_shl_bytes(vi_shr_bytes(vi_u8(s + 16 * j), 6, 3), 4, 0x30));
 }
 
-INLINE void tile_q4_k(const uint8_t *w, size_t n_cols, const uint8_t *rec, int nt, int sub, vf *acc)
+/* Two times 32 columns, the low and the high nibbles of 32 bytes a row. */
+INLINE void pair_q4_k(const uint8_t *q, const uint8_t *s, int pair, vf d, vf minus_min,
+                      const uint8_t *rec, int nt, vf *acc)
 {
-    size_t n_blocks = n_cols / 256;
-    const uint8_t *d = w + (size_t)sub * LANES * 2, *min = d + n_blocks * 32;
-    const uint8_t *s = w + n_blocks * 64 + (size_t)sub * LANES;
-    const uint8_t *q = w + n_blocks * 256 + (size_t)sub * LANES * 4;
-    for (size_t b = 0; b < n_blocks; b++, d += 32, min += 32, s += 192, q += 2048) {
-        vf vd = vf_half(d), vmin = vf_sub(vf_set(0.0f), vf_half(min));
-        for (int pair = 0; pair < 4; pair++) {
-            vi low[8], high[8], scale, m;
-            UNROLL for (int u = 0; u < 8; u++)
+    vi low[8], high[8], scale, min;
+    fetch_ahead(q, 8, nt);
+    UNROLL for (int u = 0; u < 8; u++)
+    {
+        vi raw = vi_load(q + 64 * u);
+        low[u] = vi_shr_bytes(raw, 0, 15);
+        high[u] = vi_shr_bytes(raw, 4, 15);
+    }
+    unpack_scale_min(s, 2 * pair, &scale, &min);
+    add_u4(acc, nt, low, vf_mul(d, vf_of_vi(scale)), -1, rec);
+    add_minimum(acc, nt, vf_mul(minus_min, vf_of_vi(min)), rec);
+    rec += ACT_BYTES * nt;
+    unpack_scale_min(s, 2 * pair + 1, &scale, &min);
+    add_u4(acc, nt, high, vf_mul(d, vf_of_vi(scale)), -1, rec);
+    add_minimum(acc, nt, vf_mul(minus_min, vf_of_vi(min)), rec);
+}
+
+INLINE void tile_q4_k(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
+{
+    size_t n_blocks = p->n_cols / 256;
+    const uint8_t *d = p->weights + p->sub * 2, *s = p->weights + n_blocks * 64 + p->sub;
+    const uint8_t *q = p->weights + n_blocks * 256 + p->sub * 4;
+    for (size_t b = 0; b < n_blocks; b++, d += 32, s += 192, q += 2048, rec += 8 * ACT_BYTES * nt) {
+        UNROLL for (int pair = 0; pair < 4; pair++)
+        {
+            UNROLL for (int g = 0; g < ng; g++)
             {
-                vi raw = vi_load(q + 512 * pair + 64 * u);
-                low[u] = vi_shr_bytes(raw, 0, 15);
-                high[u] = vi_shr_bytes(raw, 4, 15);
+                size_t at = (size_t)g * p->stride;
+                vf scale = vf_half(d + at);
+                vf minus_min = vf_sub(vf_set(0.0f), vf_half(d + at + n_blocks * 32));
+                pair_q4_k(q + at + 512 * pair, s + at, pair, scale, minus_min,
+                          rec + 2 * pair * ACT_BYTES * nt, nt, acc + g * nt);
             }
-            unpack_scale_min(s, 2 * pair, &scale, &m);
-            add_u4(acc, nt, low, vf_mul(vd, vf_of_vi(scale)), -1, rec);
-            add_minimum(acc, nt, vf_mul(vmin, vf_of_vi(m)), rec);
-            rec += ACT_BYTES * nt;
-            unpack_scale_min(s, 2 * pair + 1, &scale, &m);
-            add_u4(acc, nt, high, vf_mul(vd, vf_of_vi(scale)), -1, rec);
-            add_minimum(acc, nt, vf_mul(vmin, vf_of_vi(m)), rec);
-            rec += ACT_BYTES * nt;
         }
     }
 }
 
-INLINE void tile_q6_k(const uint8_t *w, size_t n_cols, const uint8_t *rec, int nt, int sub, vf *acc)
+/* 32 columns, number `part` of 8. */
+INLINE void part_q6_k(const uint8_t *ql, const uint8_t *qh, const uint8_t *s, int part, vf d,
+                      const uint8_t *rec, int nt, vf *acc)
 {
-    size_t n_blocks = n_cols / 256;
-    const uint8_t *ql = w + (size_t)sub * LANES * 4, *qh = ql + n_blocks * 2048;
-    const uint8_t *s = w + n_blocks * 3072 + (size_t)sub * LANES;
-    const uint8_t *d = w + n_blocks * 3328 + (size_t)sub * LANES * 2;
+    int half = part / 4, plane = part % 4;
+    vi c[8];
+    UNROLL for (int u = 0; u < 8; u++)
+    {
+        vi high = vi_load(qh + 512 * half + 64 * u);
+        vi low = vi_load(ql + 1024 * half + 512 * (plane % 2) + 64 * u);
+        vi top = plane < 2 ? vi_shl_bytes(high, 4 - 2 * plane, 0x30)
+                           : vi_shr_bytes(high, 2 * plane - 4, 0x30);
+        c[u] = vi_or(vi_shr_bytes(low, 4 * (plane / 2), 15), top);
+    }
+    vf first = vf_mul(d, vf_of_vi(vi_s8(s + 16 * (2 * part))));
+    vf second = vf_mul(d, vf_of_vi(vi_s8(s + 16 * (2 * part + 1))));
+    add_u6(acc, nt, c, first, second, rec);
+}
+
+INLINE void tile_q6_k(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
+{
+    size_t n_blocks = p->n_cols / 256;
+    const uint8_t *ql = p->weights + p->sub * 4, *qh = ql + n_blocks * 2048;
+    const uint8_t *s = p->weights + n_blocks * 3072 + p->sub;
+    const uint8_t *d = p->weights + n_blocks * 3328 + p->sub * 2;
     for (size_t b = 0; b < n_blocks; b++, ql += 2048, qh += 1024, s += 256, d += 32) {
-        vf vd = vf_half(d);
         UNROLL for (int part = 0; part < 8; part++)
         {
-            int half = part / 4, plane = part % 4;
-            vi c[8];
-            UNROLL for (int u = 0; u < 8; u++)
+            UNROLL for (int g = 0; g < ng; g++)
             {
-                vi high = vi_load(qh + 512 * half + 64 * u);
-                vi low = vi_load(ql + 1024 * half + 512 * (plane % 2) + 64 * u);
-                vi top = plane < 2 ? vi_shl_bytes(high, 4 - 2 * plane, 0x30)
-                                   : vi_shr_bytes(high, 2 * plane - 4, 0x30);
-                c[u] = vi_or(vi_shr_bytes(low, 4 * (plane / 2), 15), top);
+                size_t at = (size_t)g * p->stride;
+                fetch_ahead(ql + at + 256 * part, 4, nt);
+                fetch_ahead(qh + at + 128 * part, 2, nt);
+                part_q6_k(ql + at, qh + at, s + at, part, vf_half(d + at), rec, nt, acc + g * nt);
             }
-            vf first = vf_mul(vd, vf_of_vi(vi_s8(s + 16 * (2 * part))));
-            vf second = vf_mul(vd, vf_of_vi(vi_s8(s + 16 * (2 * part + 1))));
-            add_u6(acc, nt, c, first, second, rec);
             rec += ACT_BYTES * nt;
         }
     }
@@ -190,61 +239,74 @@ INLINE void tile_q6_k(const uint8_t *w, size_t n_cols, const uint8_t *rec, int n
 
 /* ------------------------------------------------ whole groups */
 
-/* Runs `tile` with nt as a constant and stores its lanes. */
-#define TILE_CASE(tile, count)                                                                     \
-    case count: {                                                                                  \
-        vf acc[count];                                                                             \
-        UNROLL for (int t = 0; t < (count); t++) acc[t] = vf_set(0.0f);                            \
-        tile(group, n_cols, rec, count, sub, acc);                                                 \
-        UNROLL for (int t = 0; t < (count); t++) vf_store(out + (size_t)t * ldy, acc[t]);          \
+/* ng groups and nt rows as constants; several groups at once where rows are few: more sums to keep
+ * the units busy, and more streams from memory, which a core reads faster than one. */
+#define TILE_CASE(tile, rows, groups)                                                              \
+    case rows: {                                                                                   \
+        vf acc[(rows) * (groups)];                                                                 \
+        for (; n_groups >= (groups); n_groups -= (groups), p.weights += (groups)*p.stride) {       \
+            UNROLL for (int i = 0; i < (rows) * (groups); i++) acc[i] = vf_set(0.0f);              \
+            tile(&p, rec, rows, groups, acc);                                                      \
+            UNROLL for (int i = 0; i < (rows) * (groups); i++)                                     \
+                vf_store(y + (size_t)(i % (rows)) * ldy + i / (rows)*GROUP_ROWS, acc[i]);          \
+            y += (groups)*GROUP_ROWS;                                                              \
+        }                                                                                          \
+        for (; n_groups > 0; n_groups--, p.weights += p.stride, y += GROUP_ROWS) {                 \
+            UNROLL for (int i = 0; i < (rows); i++) acc[i] = vf_set(0.0f);                         \
+            tile(&p, rec, rows, 1, acc);                                                           \
+            UNROLL for (int i = 0; i < (rows); i++) vf_store(y + (size_t)i * ldy, acc[i]);         \
+        }                                                                                          \
         break;                                                                                     \
     }
 #if QUANT_TILE >= 16
-#define LARGE_TILES(tile) TILE_CASE(tile, 16) TILE_CASE(tile, 8)
+#define LARGE_TILES(tile) TILE_CASE(tile, 16, 1) TILE_CASE(tile, 8, 1)
 #elif QUANT_TILE >= 8
-#define LARGE_TILES(tile) TILE_CASE(tile, 8)
+#define LARGE_TILES(tile) TILE_CASE(tile, 8, 1)
 #else
 #define LARGE_TILES(tile)
 #endif
 
+typedef void tiles_of_groups(struct panel p, size_t n_groups, const uint8_t *rec, size_t nt,
+                             float *y, size_t ldy);
+
+/* Weights come from memory once: while they are in the cache, all tiles pass over them. */
+static void quant_panel(tiles_of_groups *tiles, struct panel p, size_t n_groups,
+                        const uint8_t *acts, size_t n, float *y, size_t ldy)
+{
+    size_t rec_row_bytes = p.n_cols / ACT_BLOCK * ACT_BYTES, step;
+    for (; n_groups > 0; n_groups -= step, p.weights += step * p.stride, y += step * GROUP_ROWS) {
+        step = n_groups < 4 || n > 4 ? 1 : 4;
+        size_t nt;
+        for (size_t r = 0; r < n; r += nt) {
+            nt = tile_rows(n - r, QUANT_TILE);
+            for (size_t sub = 0; sub < GROUP_ROWS; sub += LANES) {
+                struct panel part = p;
+                part.sub = sub;
+                tiles(part, step, acts + r * rec_row_bytes, nt, y + r * ldy + sub, ldy);
+            }
+        }
+    }
+}
+
 #define QUANT_PANEL(name, type_bytes, type_values)                                                 \
-    static __attribute__((noinline)) void tiles_##name(const uint8_t *group, size_t n_cols,        \
-                                                       const uint8_t *rec, size_t nt, int sub,     \
-                                                       float *out, size_t ldy)                     \
+    static __attribute__((noinline)) void tiles_##name(                                            \
+        struct panel p, size_t n_groups, const uint8_t *rec, size_t nt, float *y, size_t ldy)      \
     {                                                                                              \
         switch (nt) {                                                                              \
             LARGE_TILES(tile_##name)                                                               \
-            TILE_CASE(tile_##name, 4)                                                              \
-            TILE_CASE(tile_##name, 2)                                                              \
+            TILE_CASE(tile_##name, 4, 2)                                                           \
+            TILE_CASE(tile_##name, 2, 4)                                                           \
         default:                                                                                   \
-            TILE_CASE(tile_##name, 1)                                                              \
+            TILE_CASE(tile_##name, 1, 4)                                                           \
         }                                                                                          \
     }                                                                                              \
     static void panel_##name(const uint8_t *weights, size_t n_groups, size_t n_cols,               \
                              const void *acts, size_t n, float *y, size_t ldy)                     \
     {                                                                                              \
-        quant_panel(tiles_##name, weights, n_groups, n_cols / (type_values) * (type_bytes),        \
-                    n_cols, acts, n, y, ldy);                                                      \
+        size_t stride = n_cols / (type_values) * (type_bytes)*GROUP_ROWS;                          \
+        quant_panel(tiles_##name, (struct panel){weights, stride, n_cols, 0}, n_groups, acts, n,   \
+                    y, ldy);                                                                       \
     }
-
-typedef void tiles_of_group(const uint8_t *group, size_t n_cols, const uint8_t *rec, size_t nt,
-                            int sub, float *out, size_t ldy);
-
-static void quant_panel(tiles_of_group *tiles, const uint8_t *weights, size_t n_groups,
-                        size_t row_bytes, size_t n_cols, const uint8_t *acts, size_t n, float *y,
-                        size_t ldy)
-{
-    size_t rec_row_bytes = n_cols / ACT_BLOCK * ACT_BYTES;
-    for (size_t g = 0; g < n_groups; g++, weights += GROUP_ROWS * row_bytes) {
-        size_t nt;
-        for (size_t r = 0; r < n; r += nt) {
-            nt = tile_rows(n - r, QUANT_TILE);
-            float *out = y + r * ldy + g * GROUP_ROWS;
-            for (int sub = 0; sub < GROUP_ROWS / LANES; sub++)
-                tiles(weights, n_cols, acts + r * rec_row_bytes, nt, sub, out + sub * LANES, ldy);
-        }
-    }
-}
 
 QUANT_PANEL(q4_0, 18, 32)
 QUANT_PANEL(q8_0, 34, 32)
