@@ -29,7 +29,7 @@ enum {
     READ_BYTES = 128 * 1024,
     GREETING_READ_BYTES = 512,
     SLICE_BYTES = 256 * 1024, /* sealed at once */
-    TURN_BYTES = 512 * 1024,  /* sealed in one turn of the loop */
+    TURN_BYTES = 512 * 1024,  /* sealed, and about as many opened, in one turn of the loop */
     STALL_TICK_MS = 1000,
     KEEPALIVE_SECONDS = 10
 };
@@ -73,6 +73,7 @@ struct link {
     bool behind; /* something waited since on_drained */
     size_t stall_bytes, stall_ms;
     uint8_t *read_bytes; /* [READ_BYTES], once open */
+    size_t read_turn_bytes;
     uint8_t greeting_bytes[GREETING_READ_BYTES];
 };
 
@@ -393,6 +394,9 @@ static void on_channel_message(void *owner, struct message *message)
         message_free(&message);
 }
 
+/* libuv reads on while the socket has more, which can be megabytes of decryption in one go. An
+ * empty buffer ends that: it comes back as UV_ENOBUFS, and the rest comes in the loop's next turn.
+ */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
     struct link *link = handle->data;
@@ -400,6 +404,10 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     (void)suggested;
     *buf = link->read_bytes ? uv_buf_init((char *)link->read_bytes, READ_BYTES)
                             : uv_buf_init((char *)link->greeting_bytes, GREETING_READ_BYTES);
+    if (link->read_turn_bytes < TURN_BYTES)
+        return;
+    link->read_turn_bytes = 0;
+    *buf = uv_buf_init(NULL, 0);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -409,12 +417,13 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     struct fault fault = {0};
     enum status status;
 
-    if (n == 0 || link->state == LINK_CLOSING)
+    if (n == 0 || n == UV_ENOBUFS || link->state == LINK_CLOSING)
         return;
     if (n < 0) {
         link_lost(link, (int)n);
         return;
     }
+    link->read_turn_bytes = (size_t)n == buf->len ? link->read_turn_bytes + (size_t)n : 0;
     status = channel_receive(link->channel, (const uint8_t *)buf->base, (size_t)n, &events, &fault);
     if (status != STATUS_OK)
         link_fail(link, status, fault.text);
