@@ -44,7 +44,7 @@ struct mesh_link {
     bool outbound, doomed;
     char why[PROTO_MAX_TEXT]; /* of doomed */
     struct control_address address;
-    struct dialler *dialler; /* whose dial it is; NULL once open */
+    struct dialler *dialler; /* whose dial it is, until it is UP or has failed */
     struct member *member;   /* of an open link; for a dial: whom we hope to find, or NULL */
     struct seed *seed;
     uint64_t since_us, heard_us, ping_us;

@@ -103,7 +103,7 @@ static void dialler_go(struct control *c, struct dialler *d, struct member *memb
     link->seed = seed;
 }
 
-/* A dial opened (OK) or failed. */
+/* A dial became the link of the pair (OK) or failed, at whatever point. */
 void dial_ended(struct control *c, struct mesh_link *link, enum status status, const char *why)
 {
     struct dialler *d = link->dialler;
@@ -112,8 +112,11 @@ void dial_ended(struct control *c, struct mesh_link *link, enum status status, c
         return;
     link->dialler = NULL;
     d->n_dials--;
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        dialler_reset(d);
+        d->next_us = c->now_us + BACKOFF_MIN_US;
         return;
+    }
     d->refused |= status == STATUS_AUTH;
     if (link->seed) {
         link->seed->refused = status == STATUS_AUTH;
@@ -144,7 +147,7 @@ struct member *member_find(struct control *c, const uint8_t id[static PROTO_ID_B
 static bool member_in_use(const struct control *c, const struct member *m)
 {
     for (uint32_t i = 0; i < c->n_links; i++)
-        if (c->links[i]->member == m)
+        if (c->links[i]->member == m || c->links[i]->dialler == &m->dialler)
             return true;
     return m->state == MEMBER_ALIVE;
 }
@@ -345,6 +348,7 @@ void card_changed(struct control *c)
     card_refresh(c);
 }
 
+/* Links that have not been answered yet have had the old card, so they get the new one too. */
 static void card_tell(struct control *c)
 {
     card_refresh(c);
@@ -353,7 +357,8 @@ static void card_tell(struct control *c)
     for (uint32_t i = 0; i < c->n_links; i++) {
         struct message *message;
 
-        if (c->links[i]->state != LINK_UP || c->links[i]->doomed)
+        if ((c->links[i]->state != LINK_UP && c->links[i]->state != LINK_GREETING) ||
+            c->links[i]->doomed)
             continue;
         message = message_new(MESSAGE_CARD);
         if (message)

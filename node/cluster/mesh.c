@@ -189,7 +189,6 @@ void mesh_opened(struct control *c, const struct control_event *event)
         link->address = event->link_open.remote;
     link->address.text[sizeof link->address.text - 1] = '\0';
     sort_address(c, link, id);
-    dial_ended(c, link, STATUS_OK, "");
     sm_move(&link_table, &link->state, LINK_GREETING);
     link->since_us = link->heard_us = c->now_us;
     link->ping_us = c->now_us + PING_EVERY_US;
@@ -227,6 +226,7 @@ static void link_greeted(struct control *c, struct mesh_link *link, const struct
     }
     sm_move(&link_table, &link->state, LINK_UP);
     link->since_us = c->now_us;
+    dial_ended(c, link, STATUS_OK, "");
     member->card = *card;
     member_alive(c, member, link);
     for (uint32_t i = 0; i < c->n_links; i++)
@@ -362,10 +362,8 @@ void mesh_closed(struct control *c, const struct control_event *event)
              event->link_closed.text[0] ? event->link_closed.text : "the link was closed");
     before = link->state;
     sm_move(&link_table, &link->state, LINK_GONE);
-    if (before == LINK_DIALLING)
-        dial_ended(c, link, event->link_closed.status ? event->link_closed.status : STATUS_CLOSED,
-                   why);
-    else if (before != LINK_CLOSING)
+    dial_ended(c, link, event->link_closed.status ? event->link_closed.status : STATUS_CLOSED, why);
+    if (before == LINK_GREETING || before == LINK_UP)
         link_down(c, link, why);
 }
 
@@ -401,9 +399,8 @@ void mesh_settle(struct control *c)
         if (action)
             action->close_link = link->id;
         sm_move(&link_table, &link->state, LINK_CLOSING);
-        if (before == LINK_DIALLING)
-            dial_ended(c, link, STATUS_TIMEOUT, link->why);
-        else
+        dial_ended(c, link, STATUS_TIMEOUT, link->why);
+        if (before != LINK_DIALLING)
             link_down(c, link, link->why);
     }
 }

@@ -96,6 +96,7 @@ struct sim_options {
     int n_nodes, n_models;
     uint64_t delay_us; /* of a message, at most */
     double dial_fails, load_fails, stage_fails;
+    double memory_fails; /* chance that one allocation of a step of a control fails */
     bool slow_loads;
     bool trace;
     FILE *trace_to;

@@ -50,7 +50,7 @@ static struct control_model *control_model_of(const struct sim_model *model)
     assert(m->layer_bytes && m->layer_active_bytes && m->layer_kv_bytes && m->layer_flops);
     for (uint32_t i = 0; i < m->n_layers; i++) {
         m->layer_bytes[i] = m->layer_active_bytes[i] = model->layer_bytes;
-        m->layer_kv_bytes[i] = 100;
+        m->layer_kv_bytes[i] = 1000;
         m->layer_flops[i] = 1e6;
     }
     m->embed_bytes = model->layer_bytes / 2;

@@ -423,7 +423,10 @@ void sim_event(struct sim *sim, int index, struct control_event *event)
         return;
     }
     node->stepping = true;
+    if (sim->faults && sim->options.memory_fails > 0 && sim_chance(sim, sim->options.memory_fails))
+        mem_fail_after(1 + sim_below(sim, 5));
     status = control_step(node->control, event, sim->now_us, &node->actions);
+    mem_fail_after(0);
     if (status != STATUS_OK && status != STATUS_NO_MEMORY)
         sim_fail(sim, "%s: control_step says %s", node->name, status_name(status));
     if (control_reserved_bytes(node->control) > node->memory_bytes)

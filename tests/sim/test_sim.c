@@ -28,9 +28,9 @@ static void random_spec(struct sim *sim, struct request_spec *spec)
     spec->repeat_penalty = sim_chance(sim, 0.3) ? 1.1f : 1.0f;
     spec->repeat_last_n = 64;
     spec->top_p = 1;
-    spec->max_tokens = sim_chance(sim, 0.1) ? 0 : 1 + (uint32_t)sim_below(sim, 40);
+    spec->max_tokens = sim_chance(sim, 0.1) ? 0 : 1 + (uint32_t)sim_below(sim, 100);
     spec->seed = sim_chance(sim, 0.5) ? 0 : sim_random(sim);
-    spec->ignore_end = sim_chance(sim, 0.3);
+    spec->ignore_end = sim_chance(sim, 0.6);
     for (int n = (int)sim_below(sim, 3); n > 0; n--)
         (void)snprintf(spec->stops[spec->n_stops++], PROTO_MAX_STOP_BYTES, "%s",
                        stops[sim_below(sim, 6)]);
@@ -56,6 +56,21 @@ static struct sim_request *random_ask(struct sim *sim, int node)
     random_body(sim, body, sizeof body);
     return sim_ask(sim, node, (int)sim_below(sim, (uint64_t)sim_options_of(sim)->n_models), body,
                    &spec);
+}
+
+/* One that has not ended, if there is any. */
+static void random_cancel(struct sim *sim)
+{
+    uint32_t n = sim_n_requests(sim), first = n ? (uint32_t)sim_below(sim, n) : 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct sim_request *r = sim_request(sim, (first + i) % n);
+
+        if (!r->done && !r->lost) {
+            sim_cancel(sim, r);
+            return;
+        }
+    }
 }
 
 static void random_fault(struct sim *sim)
@@ -84,11 +99,10 @@ static void random_fault(struct sim *sim)
             sim_see(sim, a, b);
         break;
     case 5:
-        if (sim_n_requests(sim))
-            sim_cancel(sim, sim_request(sim, (uint32_t)sim_below(sim, sim_n_requests(sim))));
+        random_cancel(sim);
         break;
     default:
-        if (sim_node(sim, a)->alive)
+        for (uint64_t k = sim_below(sim, 5); k > 0 && sim_node(sim, a)->alive; k--)
             (void)random_ask(sim, a);
         break;
     }
@@ -103,7 +117,7 @@ static void random_cluster(struct sim *sim)
         node->models = 1 | (uint32_t)sim_below(sim, 8);
         if (sim_chance(sim, 0.1))
             node->models &= ~1u;
-        node->memory_bytes = 4000000 + sim_below(sim, 9) * 1000000;
+        node->memory_bytes = 2500000 + sim_below(sim, sim_chance(sim, 0.5) ? 3 : 14) * 1000000;
         node->speed = 1 + (double)sim_below(sim, 30) / 10;
     }
     sim_node(sim, 0)->models |= 1;
@@ -134,7 +148,7 @@ static bool there_is_room(struct sim *sim)
         const struct sim_node *node = sim_node(sim, i);
 
         if (node->alive && node->models & 1)
-            n_layers += (node->memory_bytes - 600000) / 1100000;
+            n_layers += (node->memory_bytes - 600000) / 1300000;
     }
     return n_layers >= sim_model(sim, 0)->n_layers;
 }
@@ -183,13 +197,16 @@ static bool history(uint64_t seed, bool trace, struct totals *totals)
     options.load_fails = sim_mix(seed, 5) % 3 ? 0 : 0.1;
     options.stage_fails = sim_mix(seed, 6) % 4 ? 0 : 0.01;
     options.slow_loads = sim_mix(seed, 7) % 10 == 0;
+    options.memory_fails = sim_mix(seed, 8) % 5 ? 0 : 0.03;
     sim = sim_new(&options);
     random_cluster(sim);
     introduce(sim);
     war_us = sim_now(sim) + (5 + sim_below(sim, 15)) * SIM_SECOND;
     while (sim_now(sim) < war_us && !sim_fault(sim)[0]) {
         random_fault(sim);
-        (void)sim_run_until(sim, sim_now(sim) + sim_below(sim, SIM_SECOND));
+        (void)sim_run_until(
+            sim,
+            sim_now(sim) + sim_below(sim, sim_chance(sim, 0.5) ? SIM_SECOND / 20 : SIM_SECOND));
     }
     if (options.slow_loads)
         (void)sim_run_until(sim, sim_now(sim) + 200 * SIM_SECOND);
