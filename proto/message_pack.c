@@ -195,6 +195,8 @@ static void pack_prepare(struct packer *p, const struct message_prepare *prepare
     out.n_kv_blocks = prepare->n_kv_blocks;
     out.max_rows = prepare->max_rows;
     out.need_bytes = prepare->need_bytes;
+    out.n_embd = prepare->n_embd;
+    out.n_layers = prepare->n_layers;
     header->prepare = &out;
     pack_header(p, header);
 }
@@ -359,8 +361,12 @@ static void pack_body(struct packer *p, const struct message *m)
 
 enum status message_pack(const struct message *m, uint8_t *out, size_t max_bytes, size_t *out_bytes)
 {
-    struct packer p = {.out = out, .max_bytes = max_bytes};
+    struct packer p; /* most of it is scratch, not worth zeroing for every message */
 
+    p.out = out;
+    p.max_bytes = max_bytes;
+    p.n_bytes = p.repaired_bytes = 0;
+    p.status = STATUS_OK;
     if (message_check_payload(m, m->payload_bytes, NULL) != STATUS_OK)
         return STATUS_LIMIT;
     pack_body(&p, m);

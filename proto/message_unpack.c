@@ -186,6 +186,8 @@ static void unpack_prepare(struct unpacker *u, const Mesh__Prepare *in, struct m
     out->n_kv_blocks = in->n_kv_blocks;
     out->max_rows = get_bounded(u, "max_rows", in->max_rows, PROTO_MAX_ROWS);
     out->need_bytes = in->need_bytes;
+    out->n_embd = get_bounded(u, "n_embd", in->n_embd, PROTO_MAX_EMBD);
+    out->n_layers = get_bounded(u, "n_layers", in->n_layers, PROTO_MAX_LAYERS);
 }
 
 static void unpack_outcome(struct unpacker *u, const Mesh__Outcome *in, struct message_outcome *out)

@@ -22,6 +22,8 @@ enum {
     PROTO_MAX_PEERS = 16,     /* in one exchange */
     PROTO_MAX_ADDRESSES = 4,
     PROTO_MAX_STAGES = 16,
+    PROTO_MAX_LAYERS = 1024,
+    PROTO_MAX_EMBD = 65536,
     PROTO_MAX_ROWS = 512,
     PROTO_MAX_CLEARS = 64,
     PROTO_MAX_STOPS = 8,
