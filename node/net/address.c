@@ -140,7 +140,8 @@ void net_address_format(const struct net_address *address, char out[static NET_A
     (void)inet_ntop(AF_INET6, &address->v6.sin6_addr, host, sizeof host);
     if (address->v6.sin6_scope_id)
         (void)snprintf(scope, sizeof scope, "%%%u", address->v6.sin6_scope_id);
-    (void)snprintf(out, NET_ADDRESS_TEXT, "[%s%s]:%u", host, scope, net_address_port(address));
+    (void)snprintf(out, NET_ADDRESS_TEXT, "[%.39s%.11s]:%u", host, scope,
+                   net_address_port(address));
 }
 
 uint16_t net_address_port(const struct net_address *address)
