@@ -193,10 +193,10 @@ static void pack_prepare(struct packer *p, const struct message_prepare *prepare
     out.n_slots = prepare->n_slots;
     out.n_ctx_tokens = prepare->n_ctx_tokens;
     out.n_kv_blocks = prepare->n_kv_blocks;
-    out.max_rows = prepare->max_rows;
+    out.max_rows = put_count(p, prepare->max_rows, PROTO_MAX_ROWS);
     out.need_bytes = prepare->need_bytes;
-    out.n_embd = prepare->n_embd;
-    out.n_layers = prepare->n_layers;
+    out.n_embd = put_count(p, prepare->n_embd, PROTO_MAX_EMBD);
+    out.n_layers = put_count(p, prepare->n_layers, PROTO_MAX_LAYERS);
     header->prepare = &out;
     pack_header(p, header);
 }

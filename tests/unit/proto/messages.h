@@ -81,7 +81,8 @@ static inline void fill_prepare(struct message_prepare *prepare)
         prepare->stages[i].layer_end = UINT32_MAX;
     }
     prepare->n_slots = prepare->n_ctx_tokens = prepare->n_kv_blocks = UINT32_MAX;
-    prepare->n_embd = prepare->n_layers = UINT32_MAX;
+    prepare->n_embd = PROTO_MAX_EMBD;
+    prepare->n_layers = PROTO_MAX_LAYERS;
     prepare->max_rows = PROTO_MAX_ROWS;
     prepare->need_bytes = UINT64_MAX;
 }
