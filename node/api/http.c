@@ -43,6 +43,7 @@ void exchange_resume(struct exchange *exchange)
         return;
     exchange->suspended = false;
     MHD_resume_connection(exchange->connection);
+    exchange->http->wake(exchange->http);
 }
 
 /* ---------------------------------------------------------------- replies */
@@ -330,9 +331,12 @@ static bool client_left(int fd)
 
 void http_tick(struct http *http)
 {
-    for (struct client *client = http->clients; client; client = client->next)
-        if (!client->busy && http->now_us - client->since_us > HTTP_REQUEST_SECONDS * 1000000ull)
+    for (struct client *client = http->clients; client; client = client->next) {
+        uint64_t waited_us = http->now_us - client->since_us;
+        if (!client->busy &&
+            (waited_us > HTTP_REQUEST_SECONDS * 1000000ull || client_left(client->fd)))
             (void)shutdown(client->fd, SHUT_RDWR); /* libmicrohttpd sees the end and tidies up */
+    }
     for (struct exchange *exchange = http->exchanges; exchange; exchange = exchange->next) {
         if (exchange->suspended && exchange->client && client_left(exchange->client->fd)) {
             exchange->gone = true;

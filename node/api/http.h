@@ -115,7 +115,8 @@ struct http {
     struct guard guard;
     char *key; /* owned copy */
     size_t max_body_bytes;
-    uint64_t now_us; /* set by the shell before it calls in */
+    uint64_t now_us;                 /* set by the shell before it calls in */
+    void (*wake)(struct http *http); /* the shell's: run libmicrohttpd soon */
     uint16_t port;
     bool ready, closing;
     uint64_t id_high, n_ids;

@@ -1,8 +1,9 @@
 /* The API's place in the node's loop: the only file here that knows libuv.
  *
  * libmicrohttpd runs without threads of its own. Its epoll descriptor is polled by the loop, which
- * also works off its time-out, and MHD_run does the rest; a connection that is resumed writes to
- * libmicrohttpd's own pipe, which wakes that descriptor, too.
+ * also works off its time-out, and MHD_run does the rest. A connection that is resumed wakes nothing
+ * by itself (libmicrohttpd does that only with its own threads), so http.c calls `wake`, and the
+ * timer runs MHD_run in the loop's next turn: once for all that was resumed in this one.
  *
  *   api_start: listen (errors are named here) → MHD_start_daemon → poll + timer + tick
  *   api_close: no new connections → streams end with an error event → when all connections are idle
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <sodium.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +63,16 @@ static void on_timer(uv_timer_t *timer)
 {
     api_run(timer->data);
 }
+
+static void on_wake(struct http *http)
+{
+    struct api *api = (struct api *)(void *)http; /* its first member */
+
+    if (!api->stopping)
+        (void)uv_timer_start(&api->timer, on_timer, 0, 0);
+}
+
+_Static_assert(offsetof(struct api, http) == 0, "on_wake finds the api by its first member");
 
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
@@ -224,13 +236,13 @@ out:
 
 static struct MHD_Daemon *daemon_start(struct http *http, int listener)
 {
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, http_on_access,
-                            http, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED,
-                            http_on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
-                            http_on_connection, http, MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)HTTP_MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            (size_t)HTTP_MEMORY_PER_CONNECTION, MHD_OPTION_CONNECTION_TIMEOUT,
-                            (unsigned)HTTP_IDLE_SECONDS, MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, http_on_access, http,
+        MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, http, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)HTTP_MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HTTP_MEMORY_PER_CONNECTION, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)HTTP_IDLE_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
 
 static enum status api_prepare(struct api *api, struct node *node,
@@ -239,6 +251,7 @@ static enum status api_prepare(struct api *api, struct node *node,
     struct http *http = &api->http;
 
     http->node = node;
+    http->wake = on_wake;
     http->routes = api_routes;
     http->n_routes = api_n_routes;
     http->max_body_bytes = options->max_body_bytes ? options->max_body_bytes : HTTP_BODY_BYTES;

@@ -1,0 +1,644 @@
+/* The HTTP server over real sockets and a scripted node: statuses, streams, slow and vanishing
+ * clients, limits. The server's loop runs on a second thread; the tests speak plain TCP. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fake_node.h"
+#include "node/api/http.h"
+
+enum { MAX_BODY = 20000 };
+
+static struct api *api;
+static uv_async_t stop_async;
+static pthread_t server;
+static uint16_t port;
+
+static void on_api_closed(void *owner)
+{
+    (void)owner;
+    uv_close((uv_handle_t *)&stop_async, NULL);
+}
+
+static void on_stop(uv_async_t *async)
+{
+    (void)async;
+    api_close(api, on_api_closed, NULL);
+}
+
+static void *server_main(void *unused)
+{
+    (void)unused;
+    (void)uv_run(&fake_loop, UV_RUN_DEFAULT);
+    return NULL;
+}
+
+static int start(void **state)
+{
+    struct api_options options = {.port = 0, .max_body_bytes = MAX_BODY};
+    struct fault fault;
+
+    (void)state;
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (uv_loop_init(&fake_loop) != 0 || uv_async_init(&fake_loop, &stop_async, on_stop) != 0)
+        return -1;
+    if (api_start(&fake_loop, NULL, &options, &api, &fault) != STATUS_OK)
+        return -1;
+    api_ready(api);
+    port = api_port(api);
+    return pthread_create(&server, NULL, server_main, NULL);
+}
+
+/* The last test has stopped the server. */
+static int join(void **state)
+{
+    (void)state;
+    (void)pthread_join(server, NULL);
+    return uv_loop_close(&fake_loop);
+}
+
+/* ---------------------------------------------------------------- a client */
+
+static double now(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int dial(int receive_bytes)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval wait = {.tv_sec = 10};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    if (receive_bytes)
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void put(int fd, const char *text, size_t n)
+{
+    while (n > 0) {
+        ssize_t sent = send(fd, text, n, MSG_NOSIGNAL);
+        assert_true(sent > 0);
+        text += sent;
+        n -= (size_t)sent;
+    }
+}
+
+/* Everything until the server closes. */
+static size_t read_all(int fd, char *out, size_t size)
+{
+    size_t at = 0;
+    ssize_t n;
+
+    while (at < size - 1 && (n = recv(fd, out + at, size - 1 - at, 0)) > 0)
+        at += (size_t)n;
+    out[at] = '\0';
+    return at;
+}
+
+/* Until `words` are there; the time it took is bounded by the socket's time-out. */
+static void read_until(int fd, const char *words, char *out, size_t size)
+{
+    size_t at = 0;
+
+    out[0] = '\0';
+    while (!strstr(out, words)) {
+        ssize_t n = recv(fd, out + at, size - 1 - at, 0);
+        if (n <= 0)
+            fail_msg("no \"%s\" in \"%s\"", words, out);
+        at += (size_t)n;
+        out[at] = '\0';
+    }
+}
+
+static char answer[256 * 1024];
+
+static int ask(const char *method, const char *path, const char *headers, const char *body)
+{
+    char head[4096];
+    int fd = dial(0), http = 0;
+    int n =
+        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s",
+                 method, path, headers);
+
+    if (body)
+        n += snprintf(head + n, sizeof head - (size_t)n,
+                      "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
+    n += snprintf(head + n, sizeof head - (size_t)n, "\r\n");
+    put(fd, head, (size_t)n);
+    if (body)
+        put(fd, body, strlen(body));
+    (void)read_all(fd, answer, sizeof answer);
+    (void)close(fd);
+    (void)sscanf(answer, "HTTP/1.1 %d", &http);
+    return http;
+}
+
+static int post(const char *path, const char *body)
+{
+    return ask("POST", path, "", body);
+}
+
+static void has(const char *words)
+{
+    if (!strstr(answer, words))
+        fail_msg("no \"%s\" in \"%.2000s\"", words, answer);
+}
+
+static void wait_for(atomic_int *counter, int wanted)
+{
+    double end = now() + 5;
+
+    while (atomic_load(counter) != wanted && now() < end)
+        (void)usleep(5000);
+    assert_int_equal(atomic_load(counter), wanted);
+}
+
+#define CHAT(model, more)                                                                          \
+    "{\"model\":\"" model "\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]" more "}"
+
+/* ---------------------------------------------------------------- answers */
+
+static void test_plain_chat(void **state)
+{
+    (void)state;
+    assert_int_equal(post("/v1/chat/completions", CHAT("ok", ",\"seed\":7")), 200);
+    has("Content-Type: application/json");
+    has("\"object\":\"chat.completion\"");
+    has("\"content\":\"Hello \xc3\xa9\\\"\\n\"");
+    has("\"finish_reason\":\"stop\"");
+    has("\"total_tokens\":8");
+    has("\"stages\":2");
+    has("\"seed\":7");
+    assert_string_equal(fake_body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+}
+
+static void test_streamed_chat(void **state)
+{
+    double began = now();
+
+    (void)state;
+    assert_int_equal(
+        post("/v1/chat/completions",
+             CHAT("ok", ",\"stream\":true,\"stream_options\":{\"include_usage\":true}")),
+        200);
+    assert_true(now() - began < 0.2); /* a millisecond between pieces: nothing waits for a timer */
+    has("Content-Type: text/event-stream");
+    has("data: {\"id\":\"chatcmpl-");
+    has("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
+    has("\"delta\":{\"content\":\"Hel\"}");
+    has("\"finish_reason\":\"stop\"}],\"skein\":{\"stages\":2");
+    has("\"choices\":[],\"usage\":");
+    has("data: [DONE]\n\n");
+    assert_true(strstr(answer, "[DONE]") > strstr(answer, "\"usage\""));
+}
+
+static void test_streamed_text(void **state)
+{
+    (void)state;
+    assert_int_equal(post("/v1/completions", "{\"model\":\"ok\",\"prompt\":\"x\",\"stream\":true}"),
+                     200);
+    has("\"object\":\"text_completion\"");
+    has("\"text\":\"Hel\"");
+    assert_null(strstr(answer, "usage"));
+    assert_null(strstr(answer, "role"));
+}
+
+static void test_stream_begins_at_once(void **state)
+{
+    char text[4096];
+    double began = now();
+    int fd = dial(0);
+    const char body[] = CHAT("silent", ",\"stream\":true");
+
+    (void)state;
+    (void)snprintf(text, sizeof text,
+                   "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                   "application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                   strlen(body), body);
+    put(fd, text, strlen(text));
+    read_until(fd, "\"role\":\"assistant\"", text, sizeof text);
+    assert_true(now() - began < 0.2);
+    (void)close(fd);
+    wait_for(&fake_n_open, 0);
+}
+
+/* For text completions there is no first event: the headers alone must come. */
+static void test_headers_do_not_wait_for_text(void **state)
+{
+    char text[4096];
+    double began = now();
+    int fd = dial(0);
+    const char body[] = "{\"model\":\"silent\",\"prompt\":\"x\",\"stream\":true}";
+
+    (void)state;
+    (void)snprintf(
+        text, sizeof text,
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
+        strlen(body), body);
+    put(fd, text, strlen(text));
+    read_until(fd, "\r\n\r\n", text, sizeof text);
+    assert_true(now() - began < 0.2);
+    (void)close(fd);
+    wait_for(&fake_n_open, 0);
+}
+
+static void test_keep_alive(void **state)
+{
+    char text[8192];
+    int fd = dial(0);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        const char *request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        put(fd, request, strlen(request));
+        read_until(fd, "\"ok\"", text, sizeof text);
+    }
+    (void)close(fd);
+}
+
+static void test_views(void **state)
+{
+    (void)state;
+    assert_int_equal(ask("GET", "/health", "", NULL), 200);
+    assert_int_equal(ask("HEAD", "/health", "", NULL), 200);
+    assert_int_equal(ask("GET", "/v1/models", "", NULL), 200);
+    has("\"object\":\"list\"");
+    has("\"id\":\"tiny\"");
+    assert_int_equal(ask("GET", "/v1/models/tiny", "", NULL), 200);
+    assert_int_equal(ask("GET", "/v1/models/nosuch", "", NULL), 404);
+    has("\"model_not_found\"");
+    assert_int_equal(ask("GET", "/skein/peers", "", NULL), 200);
+    has("att?ic");
+    has("eth1 cannot be used");
+    has("\"state\":\"refused\"");
+    assert_int_equal(ask("GET", "/skein/node", "", NULL), 200);
+    has("\"name\":\"bridge\"");
+    has("\"mesh_port\":8471");
+    assert_int_equal(ask("GET", "/skein/instances", "", NULL), 200);
+    has("\"layer_end\":6");
+    assert_int_equal(ask("GET", "/skein/plan?model=tiny&objective=throughput", "", NULL), 200);
+    has("\"tokens_per_second\":10.0");
+    has("\"objective\":\"throughput\"");
+    assert_int_equal(ask("GET", "/skein/plan", "", NULL), 400);
+    assert_int_equal(ask("GET", "/skein/plan?model=tiny&objective=x", "", NULL), 400);
+    assert_int_equal(ask("GET", "/skein/plan?model=nosuch", "", NULL), 404);
+    assert_int_equal(post("/skein/models", "{\"path\":\"/some/file\"}"), 200);
+    has("\"model\":\"added\"");
+    assert_int_equal(post("/skein/models", "{\"path\":\"relative\"}"), 400);
+    assert_int_equal(post("/skein/models", ""), 400);
+}
+
+/* ---------------------------------------------------------------- refusals */
+
+static void test_errors_before_the_stream(void **state)
+{
+    (void)state;
+    assert_int_equal(post("/v1/chat/completions", CHAT("nosuch", ",\"stream\":true")), 404);
+    has("\"param\":\"model\"");
+    has("\"code\":\"model_not_found\"");
+    assert_int_equal(post("/v1/chat/completions", CHAT("long", "")), 400);
+    has("context_length_exceeded");
+    assert_int_equal(post("/v1/chat/completions", CHAT("busy", "")), 503);
+    has("Retry-After: 1");
+    assert_int_equal(post("/v1/chat/completions", "{\"model\":"), 400);
+    has("not valid JSON");
+    assert_int_equal(post("/v1/chat/completions", CHAT("ok", ",\"n\":2")), 400);
+    has("\"param\":\"n\"");
+    wait_for(&fake_n_open, 0);
+}
+
+static void test_error_in_the_stream(void **state)
+{
+    (void)state;
+    assert_int_equal(post("/v1/chat/completions", CHAT("late", ",\"stream\":true")), 200);
+    has("\"content\":\"one\"");
+    has("data: {\"error\":{\"message\":\"node attic was lost\"");
+    assert_null(strstr(answer, "[DONE]"));
+    assert_int_equal(post("/v1/chat/completions", CHAT("late", "")), 502);
+    has("node attic was lost");
+}
+
+static void test_paths_methods_headers(void **state)
+{
+    (void)state;
+    assert_int_equal(ask("GET", "/nothing", "", NULL), 404);
+    has("\"error\":{\"message\"");
+    assert_int_equal(ask("GET", "/v1/completions", "", NULL), 405);
+    has("Allow: POST");
+    assert_int_equal(ask("GET", "/health", "Origin: https://evil.example\r\n", NULL), 403);
+    assert_int_equal(ask("POST", "/v1/completions",
+                         "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", NULL),
+                     415);
+    assert_null(strstr(answer, "Access-Control"));
+}
+
+static void test_foreign_host(void **state)
+{
+    char text[2048];
+    int fd = dial(0);
+    const char *request =
+        "GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+
+    (void)state;
+    put(fd, request, strlen(request));
+    (void)read_all(fd, text, sizeof text);
+    assert_non_null(strstr(text, "HTTP/1.1 403"));
+    (void)close(fd);
+}
+
+static void test_oversized_bodies(void **state)
+{
+    char *body = malloc(MAX_BODY + 2);
+    char head[300], chunk[64];
+    int fd;
+
+    (void)state;
+    assert_non_null(body);
+    memset(body, ' ', MAX_BODY + 1);
+    body[MAX_BODY + 1] = '\0';
+    assert_int_equal(post("/v1/chat/completions", body),
+                     413); /* sent whole, answered all the same */
+    has("body_too_large");
+    body[MAX_BODY] = '\0';
+    assert_int_equal(post("/v1/chat/completions", body), 400); /* just within */
+    /* announced far too large: answered before a byte of it is sent */
+    assert_int_equal(
+        ask("POST", "/v1/chat/completions", "Content-Length: 99999999999999\r\n", NULL), 413);
+    assert_int_equal(ask("POST", "/v1/chat/completions",
+                         "Expect: 100-continue\r\nContent-Length: 30000\r\n", NULL),
+                     413);
+    /* chunked: no length is announced */
+    fd = dial(0);
+    (void)snprintf(head, sizeof head,
+                   "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                   "Transfer-Encoding: chunked\r\n\r\n");
+    put(fd, head, strlen(head));
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(chunk, sizeof chunk, "%x\r\n", MAX_BODY / 2);
+        put(fd, chunk, strlen(chunk));
+        put(fd, body, MAX_BODY / 2);
+        put(fd, "\r\n", 2);
+    }
+    put(fd, "0\r\n\r\n", 5);
+    (void)read_all(fd, answer, sizeof answer);
+    assert_non_null(strstr(answer, "HTTP/1.1 413"));
+    (void)close(fd);
+    free(body);
+}
+
+static void test_hostile_requests(void **state)
+{
+    static const char *const requests[] = {
+        "\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET /health HTTP/9.9\r\n\r\n",
+        "GET /health HTTP/1.1\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: "
+        "6\r\n\r\nabcdef",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+        "chunked\r\n\r\nZZ\r\n",
+        "GET /%00%ff HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"};
+    char *big = malloc(200000);
+    int fd;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(requests); i++) {
+        fd = dial(0);
+        put(fd, requests[i], strlen(requests[i]));
+        (void)shutdown(fd, SHUT_WR);
+        (void)read_all(fd, answer, sizeof answer);
+        assert_null(strstr(answer, "HTTP/1.1 200"));
+        (void)close(fd);
+    }
+    assert_non_null(big);
+    memset(big, 'a', 199999);
+    memcpy(big, "GET /", 5);
+    fd = dial(0);
+    (void)send(fd, big, 199999, MSG_NOSIGNAL);
+    (void)read_all(fd, answer, sizeof answer);
+    assert_null(strstr(answer, "HTTP/1.1 200"));
+    (void)close(fd);
+    free(big);
+    assert_int_equal(ask("GET", "/health", "", NULL), 200);
+}
+
+/* ---------------------------------------------------------------- clients that leave or lag */
+
+static int begin(const char *body, int receive_bytes)
+{
+    char text[1024];
+    int fd = dial(receive_bytes);
+
+    (void)snprintf(
+        text, sizeof text,
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
+        strlen(body), body);
+    put(fd, text, strlen(text));
+    return fd;
+}
+
+static void test_leaving_cancels(void **state)
+{
+    int before = atomic_load(&fake_n_cancelled);
+    int streaming = begin(CHAT("silent", ",\"stream\":true"), 0);
+    int waiting = begin(CHAT("silent", ""), 0);
+
+    (void)state;
+    wait_for(&fake_n_open, 2);
+    (void)usleep(50000);
+    (void)close(streaming);
+    wait_for(&fake_n_cancelled, before + 1);
+    (void)close(waiting);
+    wait_for(&fake_n_cancelled, before + 2);
+    wait_for(&fake_n_open, 0);
+}
+
+static void test_a_reset_cancels(void **state)
+{
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    int before = atomic_load(&fake_n_cancelled);
+    int fd = begin(CHAT("silent", ",\"stream\":true"), 0);
+
+    (void)state;
+    wait_for(&fake_n_open, 1);
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    (void)close(fd);
+    wait_for(&fake_n_cancelled, before + 1);
+    wait_for(&fake_n_open, 0);
+}
+
+static void test_a_slow_reader_is_cut_and_others_go_on(void **state)
+{
+    int before = atomic_load(&fake_n_cancelled);
+    int fd = begin(CHAT("flood", ",\"stream\":true"), 4096);
+
+    (void)state;
+    wait_for(&fake_n_open, 1);
+    for (int i = 0; i < 5; i++) {
+        double began = now();
+        assert_int_equal(ask("GET", "/health", "", NULL), 200);
+        assert_true(now() - began < 1);
+    }
+    wait_for(&fake_n_cancelled, before + 1);
+    wait_for(&fake_n_open, 0);
+    (void)close(fd);
+}
+
+static void test_a_fast_reader_gets_everything(void **state)
+{
+    int fd = begin(CHAT("flood", ",\"stream\":true"), 0);
+    size_t total = 0;
+    char text[65536];
+
+    (void)state;
+    while (total < 8u << 20) {
+        ssize_t n = recv(fd, text, sizeof text, 0);
+        assert_true(n > 0);
+        total += (size_t)n;
+    }
+    assert_int_equal(atomic_load(&fake_n_open), 1);
+    (void)close(fd);
+    wait_for(&fake_n_open, 0);
+}
+
+static void test_silence_is_commented(void **state)
+{
+    int fd = begin(CHAT("silent", ",\"stream\":true"), 0);
+    char text[4096];
+
+    (void)state;
+    read_until(fd, "\n:\n\n", text, sizeof text);
+    (void)close(fd);
+    wait_for(&fake_n_open, 0);
+}
+
+static void test_many_at_once(void **state)
+{
+    int fds[100];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(fds); i++)
+        fds[i] = begin(CHAT("ok", ",\"stream\":true"), 0);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        read_until(fds[i], "[DONE]", answer, sizeof answer);
+        (void)close(fds[i]);
+    }
+    wait_for(&fake_n_open, 0);
+}
+
+/* The last test: the server stops under live clients, and each of them is told. */
+static void test_closing_tells_streams(void **state)
+{
+    int streaming = begin(CHAT("silent", ",\"stream\":true"), 0);
+    int waiting = begin(CHAT("silent", ""), 0);
+    int idle = dial(0);
+
+    (void)state;
+    wait_for(&fake_n_open, 2);
+    (void)usleep(100000);
+    (void)uv_async_send(&stop_async);
+    (void)read_all(streaming, answer, sizeof answer);
+    has("data: {\"error\":{\"message\":\"the node is shutting down\"");
+    read_until(waiting, "}}", answer, sizeof answer);
+    has("HTTP/1.1 502");
+    assert_int_equal(read_all(idle, answer, sizeof answer), 0);
+    (void)close(streaming);
+    (void)close(waiting);
+    (void)close(idle);
+}
+
+/* ---------------------------------------------------------------- starting */
+
+static enum status start_once(const char *address, uint16_t at_port, const char *key,
+                              struct fault *fault)
+{
+    struct api_options options = {.address = address, .port = at_port, .key = key};
+    struct api *other = NULL;
+    uv_loop_t loop;
+    enum status status;
+
+    assert_int_equal(uv_loop_init(&loop), 0);
+    status = api_start(&loop, NULL, &options, &other, fault);
+    if (status == STATUS_OK)
+        api_close(other, NULL, NULL);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    return status;
+}
+
+static void test_start_errors(void **state)
+{
+    struct fault fault = {0};
+    char number[8];
+
+    (void)state;
+    assert_int_equal(start_once("127.0.0.1", port, NULL, &fault), STATUS_IN_USE);
+    (void)snprintf(number, sizeof number, "%u", port);
+    assert_non_null(strstr(fault.text, number));
+    assert_non_null(strstr(fault.text, "--api"));
+    assert_int_equal(start_once("0.0.0.0", 0, NULL, &fault), STATUS_INVALID);
+    assert_non_null(strstr(fault.text, "--api-key-file"));
+    assert_int_equal(start_once("0.0.0.0", 0, "0123456789abcdef", &fault), STATUS_OK);
+    assert_int_equal(start_once("203.0.113.9", 0, "0123456789abcdef", &fault), STATUS_INVALID);
+    assert_int_equal(start_once("not an address", 0, NULL, &fault), STATUS_INVALID);
+    assert_int_equal(start_once("::1", 0, NULL, &fault), STATUS_OK);
+    for (unsigned long i = 1; i <= 1; i++) {
+        mem_fail_after(i);
+        assert_int_equal(start_once("127.0.0.1", 0, NULL, &fault), STATUS_NO_MEMORY);
+        mem_fail_after(0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_start_errors),
+        cmocka_unit_test(test_plain_chat),
+        cmocka_unit_test(test_streamed_chat),
+        cmocka_unit_test(test_streamed_text),
+        cmocka_unit_test(test_stream_begins_at_once),
+        cmocka_unit_test(test_headers_do_not_wait_for_text),
+        cmocka_unit_test(test_keep_alive),
+        cmocka_unit_test(test_views),
+        cmocka_unit_test(test_errors_before_the_stream),
+        cmocka_unit_test(test_error_in_the_stream),
+        cmocka_unit_test(test_paths_methods_headers),
+        cmocka_unit_test(test_foreign_host),
+        cmocka_unit_test(test_oversized_bodies),
+        cmocka_unit_test(test_hostile_requests),
+        cmocka_unit_test(test_leaving_cancels),
+        cmocka_unit_test(test_a_reset_cancels),
+        cmocka_unit_test(test_a_slow_reader_is_cut_and_others_go_on),
+        cmocka_unit_test(test_a_fast_reader_gets_everything),
+        cmocka_unit_test(test_silence_is_commented),
+        cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_closing_tells_streams),
+    };
+
+    return cmocka_run_group_tests(tests, start, join);
+}
