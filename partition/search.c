@@ -250,7 +250,7 @@ static enum status states_reserve(struct search *s)
     size_t more = s->max_states ? s->max_states * 2 : 1024;
     struct state *states;
 
-    if (s->n_states < s->max_states)
+    if (s->table && s->n_states < s->max_states)
         return STATUS_OK;
     states = mem_resize(s->states, more, sizeof *states);
     if (!states)
