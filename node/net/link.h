@@ -6,7 +6,8 @@
  *
  * Life: link_dial or the listener makes one; on_open comes at most once, when the peer has proved
  * the cluster key; on_closed comes exactly once for every link, opened or not, always later and
- * never from inside a call to this interface. The link is good until on_closed returns. */
+ * never from inside a call to this interface. The link is good until on_closed returns. The process
+ * must ignore SIGPIPE. */
 #include "node/net/address.h"
 #include "proto/proto.h"
 

@@ -4,6 +4,7 @@
 /* Two ends of links on one loop, over real loopback sockets. */
 #include <arpa/inet.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -305,6 +305,34 @@ static void test_all_addresses_take_ipv4(void **state)
     loop_end(&loop);
 }
 
+static void test_ipv6(void **state)
+{
+    uv_loop_t loop;
+    struct end a, b;
+    struct listener *listener;
+    struct listener_options options = {.address = "[::1]"};
+    char address[64];
+    struct fault fault = {0};
+
+    (void)state;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    end_init(&a, 1, 5);
+    end_init(&b, 2, 5);
+    if (listener_start(&loop, &options, &b.keys, &b.events, &listener, &fault) != STATUS_OK) {
+        loop_end(&loop);
+        skip(); /* a kernel without IPv6 */
+    }
+    (void)snprintf(address, sizeof address, "[::1]:%u", listener_port(listener));
+    assert_int_equal(link_dial(&loop, 7, address, &a.keys, &a.events, &a.link, &fault), STATUS_OK);
+    RUN_UNTIL(&loop, a.n_opened && b.n_opened, 2);
+    assert_int_equal(strncmp(link_remote(b.link), "[::1]:", 6), 0);
+    assert_string_equal(link_remote(a.link), address);
+    link_close(a.link);
+    link_close(b.link);
+    listener_close(listener, NULL, NULL);
+    loop_end(&loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,8 +344,10 @@ int main(void)
         cmocka_unit_test(test_a_host_that_does_not_answer),
         cmocka_unit_test(test_a_port_in_use),
         cmocka_unit_test(test_all_addresses_take_ipv4),
+        cmocka_unit_test(test_ipv6),
     };
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as the program does; libuv wants it */
     if (proto_init() != STATUS_OK)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
