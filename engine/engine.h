@@ -104,7 +104,13 @@ uint32_t model_token_count(const struct model *model);
 
 /* Streaming detokenizer: bytes come out as soon as they form whole UTF-8 characters. */
 struct detok;
-enum detok_flags { DETOK_SPECIAL = 1 /* control tokens are written out */ };
+enum detok_flags {
+    DETOK_SPECIAL = 1,   /* control tokens are written out */
+    DETOK_CONTINUES = 2, /* the tokens go on a text: a leading blank of the first one stays */
+    DETOK_CLEAN = 4,     /* blanks before punctuation go where the vocabulary's own decoder drops
+                          * them; all text then comes out at detok_finish */
+    DETOK_RAW = 8        /* bytes that form no character come out as they are, not as U+FFFD */
+};
 enum status detok_new(const struct model *model, unsigned flags, struct detok **out) MUST_USE;
 enum status detok_push(struct detok *detok, uint32_t id, struct buffer *out) MUST_USE;
 /* What is left at the end; incomplete characters come out as U+FFFD, or raw with `raw`. */
