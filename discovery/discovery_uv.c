@@ -173,7 +173,7 @@ static bool same_netif(const struct netif *a, const struct netif *b)
         return false;
     for (size_t i = 0; i < a->n_addresses; i++) {
         if (a->addresses[i].family != b->addresses[i].family ||
-            memcmp(a->addresses[i].bytes, b->addresses[i].bytes, sizeof a->addresses[i].bytes))
+            memcmp(a->addresses[i].bytes, b->addresses[i].bytes, sizeof a->addresses[i].bytes) != 0)
             return false;
     }
     return true;
@@ -206,8 +206,10 @@ static void slot_refresh(struct discovery *d, struct slot *slot, const struct ne
     }
     if (slot->iface) {
         const struct netif *old = iface_netif(slot->iface);
-        if (same_netif(old, netif))
+        if (same_netif(old, netif)) {
+            iface_retry(slot->iface, uv_now(d->loop));
             return;
+        }
         slot_close(d, slot, false, old->index != netif->index);
     }
     slot_open(d, slot, netif);

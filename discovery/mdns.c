@@ -43,9 +43,9 @@ enum {
     CLASS_FLUSH = 0x8000,
     TYPE_ANY = 255,
     CLOCK_JUMP_MS = 1000,
-    ANSWERS_BURST = 20, /* packets of answers at once, and then ten per second */
-    ANSWER_MS = 100,
-    LABEL_PARTS = 4
+    ANSWER_MS = 100,          /* ten packets of answers per second … */
+    ANSWERS_BURST_MS = 2000,  /* … and twenty at once */
+    QUESTION_FIXED_BYTES = 32 /* types, classes and pointers of the four questions about a node */
 };
 
 /* The questions for us that one packet can hold. */
@@ -257,7 +257,7 @@ static bool may_answer(struct mdns *mdns, uint64_t now_ms)
 {
     if (mdns->answer_tokens_ms < now_ms)
         mdns->answer_tokens_ms = now_ms;
-    if (mdns->answer_tokens_ms + ANSWER_MS > now_ms + ANSWERS_BURST * ANSWER_MS)
+    if (mdns->answer_tokens_ms + ANSWER_MS > now_ms + ANSWERS_BURST_MS)
         return false;
     mdns->answer_tokens_ms += ANSWER_MS;
     return true;
@@ -405,7 +405,7 @@ size_t mdns_ask(struct mdns *mdns, const struct peers_question *questions, size_
     size_t taken = 0;
     for (; taken < *n; taken++) {
         const struct peers_question *q = &questions[taken];
-        size_t wanted = LABEL_PARTS * 8 + 2 * sizeof q->label + strlen(q->host);
+        size_t wanted = QUESTION_FIXED_BYTES + 2 * sizeof q->label + strlen(q->host);
         if ((size_t)message_packet_len(&mdns->message) + wanted > MDNS_SEND_MAX_BYTES)
             break;
         char name[NAMES_TEXT_MAX];

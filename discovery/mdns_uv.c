@@ -33,6 +33,7 @@ enum {
     QUESTION_PAUSE_MS = 50, /* between packets of questions */
     SEND_MAX = 16,          /* packets per drive */
     SEND_AGAIN_MS = 2000,
+    SETTLE_MS = 3000,   /* IPv6 checks a new address for duplicates before it may send from it */
     ANNOUNCE_MS = 1000, /* between the first announcements; RFC 6762 section 8.3 */
     ANNOUNCE_MORE = 2,
     HOPS = 255
@@ -61,6 +62,7 @@ struct iface {
     bool closing;
     bool sent; /* anything at all yet */
     bool usable;
+    uint64_t opened_ms;
     uint64_t again_ms;        /* when to announce again after failed sends */
     uint64_t announce_ms;     /* when to announce again though nothing failed */
     unsigned n_announce;      /* how often still */
@@ -143,7 +145,7 @@ static unsigned arrived_on(struct msghdr *head)
 
 /* The size of a datagram to look at, 0 for one to drop, -1 when there is none. mDNS comes from port
  * 5353; other ports belong to simple resolvers that want a unicast answer, which we do not give. */
-static ssize_t receive(struct port *port, uint8_t *out, size_t size)
+static ssize_t receive(struct port *port, void *out, size_t size)
 {
     struct sockaddr_in6 from = {0};
     union {
@@ -199,8 +201,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         if (n > 0)
             iface->events.on_records(iface->events.owner, iface, records, n);
     }
-    if (status < 0) /* an error waits on the socket; reading has taken it */
-        any = true;
+    if (status < 0 && !iface->closing) /* libuv stopped on an error, which reading has taken */
+        uv_poll_start(poll, UV_READABLE, on_readable);
     if (any && !iface->closing)
         iface->events.on_work(iface->events.owner, iface);
 }
@@ -268,7 +270,8 @@ static void send_packet(struct iface *iface, const uint8_t *data, size_t n, uint
     if (n == 0)
         return;
     iface->again_ms = any ? UINT64_MAX : now_ms + SEND_AGAIN_MS;
-    tell_usable(iface, any, error);
+    if (any || error != EADDRNOTAVAIL || now_ms >= iface->opened_ms + SETTLE_MS)
+        tell_usable(iface, any, error);
 }
 
 static enum status start_port(struct uv_loop_s *loop, struct iface *iface, struct port *port,
@@ -311,6 +314,7 @@ enum status iface_open(struct uv_loop_s *loop, const struct netif *netif,
     iface->netif = *netif;
     iface->events = *events;
     iface->again_ms = UINT64_MAX;
+    iface->opened_ms = uv_now(loop);
     enum status status = STATUS_OK;
     static const sa_family_t families[] = {AF_INET, AF_INET6};
     for (size_t i = 0; i < COUNT_OF(iface->ports); i++) {
@@ -384,6 +388,12 @@ static void send_questions(struct iface *iface, struct peers *peers, uint64_t no
             break;
         done += taken;
     }
+}
+
+void iface_retry(struct iface *iface, uint64_t now_ms)
+{
+    if (iface->again_ms != UINT64_MAX)
+        iface->again_ms = now_ms;
 }
 
 uint64_t iface_drive(struct iface *iface, struct peers *peers, uint64_t now_ms)

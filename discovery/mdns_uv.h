@@ -26,6 +26,8 @@ const struct netif *iface_netif(const struct iface *iface);
 void iface_publish(struct iface *iface, const struct discovery_card *card, uint64_t now_ms);
 /* Announces a changed card. */
 void iface_update(struct iface *iface, const struct discovery_card *card, uint64_t now_ms);
+/* Something about the interface changed: what could not be sent is tried again without waiting. */
+void iface_retry(struct iface *iface, uint64_t now_ms);
 /* Sends what is due, and returns when to call again. */
 uint64_t iface_drive(struct iface *iface, struct peers *peers, uint64_t now_ms);
 /* Sends goodbyes, closes the sockets, then on_closed; the memory is gone after it. */

@@ -85,15 +85,13 @@ static void on_netlink(uv_poll_t *poll, int status, int events)
     struct netif_watch *watch = poll->data;
     char scratch[4096];
     (void)events;
-    if (status < 0) {
-        uv_poll_stop(poll);
-        return;
-    }
     for (unsigned i = 0; i < DRAIN_MAX; i++) {
         if (recv(watch->fd, scratch, sizeof scratch, MSG_DONTWAIT) < 0 && errno != ENOBUFS)
             break;
     }
     uv_timer_start(&watch->timer, on_timer, SETTLE_MS, REREAD_MS);
+    if (status < 0) /* libuv stopped on an error (an overflow), which reading has taken */
+        uv_poll_start(poll, UV_READABLE, on_netlink);
 }
 
 static int open_netlink(void)

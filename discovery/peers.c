@@ -35,7 +35,8 @@ enum {
     FLUSH_GRACE_MS = 1000, /* RFC 6762 section 10.2 */
     BROWSE_FIRST_MS = 1000,
     BROWSE_MAX_MS = 60000,
-    FOREIGN_BURST = 16, /* foreign nodes told at once, and then one per second */
+    FOREIGN_MS = 1000,        /* one foreign node told per second … */
+    FOREIGN_BURST_MS = 16000, /* … and sixteen at once */
     N_GONE = 2 * DISCOVERY_MAX_PEERS,
     PERMILLE = 1000
 };
@@ -515,12 +516,11 @@ static bool may_tell_foreign(struct peers *peers, struct entry *e)
             return false;
         }
     }
-    uint64_t now = peers->now_ms + FOREIGN_BURST * 1000u;
-    if (peers->foreign_tokens_ms + FOREIGN_BURST * 1000u < now)
-        peers->foreign_tokens_ms = now - FOREIGN_BURST * 1000u;
-    if (peers->foreign_tokens_ms + 1000 > now)
+    if (peers->foreign_tokens_ms < peers->now_ms)
+        peers->foreign_tokens_ms = peers->now_ms;
+    if (peers->foreign_tokens_ms + FOREIGN_MS > peers->now_ms + FOREIGN_BURST_MS)
         return false;
-    peers->foreign_tokens_ms += 1000;
+    peers->foreign_tokens_ms += FOREIGN_MS;
     e->told_foreign = true;
     return true;
 }

@@ -12,13 +12,13 @@ enum record_kind { RECORD_PTR, RECORD_SRV, RECORD_TXT, RECORD_ADDRESS };
 struct record {
     enum record_kind kind;
     uint32_t ttl_s;      /* 0: goodbye */
-    bool flush;          /* this packet has all records of this name and type */
     const char *name;    /* PTR, SRV, TXT: the instance's label; address: the host's name */
     const char *host;    /* SRV */
-    uint16_t port;       /* SRV */
     const uint8_t *text; /* TXT */
     size_t text_bytes;
+    uint16_t port;      /* SRV */
     sa_family_t family; /* address: AF_INET or AF_INET6 */
+    bool flush;         /* this packet has all records of this name and type */
     uint8_t address[16];
 };
 

@@ -12,159 +12,18 @@ import argparse
 import os
 import random
 import re
-import select
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+from discovery_net import Bridge, Node, Skip, Space, expect, now_ms, run, stop_all
+
 SKIPPED = 77
 SEEN_LIMIT_MS = 3000
 GOODBYE_LIMIT_MS = 1000
-
-
-def now_ms():
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000000
-
-
-def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-class Skip(Exception):
-    pass
-
-
-class Space:
-    """A network namespace, alive as long as the process that holds it."""
-
-    def __init__(self):
-        self.holder = subprocess.Popen(
-            ["unshare", "-n", "sh", "-c", "echo; exec cat"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.holder.stdout.readline()
-        self.pid = str(self.holder.pid)
-
-    def inside(self, *command):
-        return ["nsenter", "-t", self.pid, "-n", *command]
-
-    def ip(self, *words):
-        run(*self.inside("ip", *words))
-
-    def close(self):
-        self.holder.stdin.close()
-        self.holder.wait()
-
-
-class Bridge:
-    """`n` namespaces, each with eth0 at 10.77.0.(i+1)/24 on one bridge."""
-
-    def __init__(self, n):
-        run("ip", "link", "add", "br0", "type", "bridge")
-        run("ip", "link", "set", "br0", "up")
-        self.spaces = [Space() for _ in range(n)]
-        for i, space in enumerate(self.spaces):
-            run("ip", "link", "add", f"port{i}", "type", "veth", "peer", "name", "eth0",
-                "netns", space.pid)
-            run("ip", "link", "set", f"port{i}", "master", "br0", "up")
-            space.ip("addr", "add", f"10.77.0.{i + 1}/24", "dev", "eth0")
-            space.ip("link", "set", "lo", "up")
-            space.ip("link", "set", "eth0", "up")
-
-    def close(self):
-        for i, space in enumerate(self.spaces):
-            run("ip", "link", "del", f"port{i}")
-            space.close()
-        run("ip", "link", "del", "br0")
-
-
-class Node:
-    binary = None
-
-    def __init__(self, space, number, *options, name=None):
-        self.number = number
-        self.name = f"{name or 'box%d' % number}-{number:02x}{number:02x}{number:02x}{number:02x}"
-        self.events = []
-        self.rest = b""
-        self.process = subprocess.Popen(
-            space.inside(Node.binary, "--id", str(number), "--name", name or f"box{number}",
-                         "--port", str(7000 + number), *options),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        os.set_blocking(self.process.stdout.fileno(), False)
-        self.wait(lambda e: e[0] == "START", 5000)
-        self.start_ms = int(self.events[0][1])
-
-    def read(self):
-        try:
-            data = os.read(self.process.stdout.fileno(), 65536)
-        except BlockingIOError:
-            return
-        *lines, self.rest = (self.rest + data).split(b"\n")
-        self.events += [line.decode().split(" ") for line in lines]
-
-    def wait(self, matches, limit_ms, since=0):
-        """The first event from number `since` on that matches, or None after limit_ms."""
-        end = now_ms() + limit_ms
-        while True:
-            for event in self.events[since:]:
-                if matches(event):
-                    return event
-            left = end - now_ms()
-            if left <= 0:
-                return None
-            select.select([self.process.stdout], [], [], left / 1000)
-            before = len(self.events)
-            self.read()
-            if len(self.events) == before:
-                time.sleep(0.001)
-
-    def sees(self, other, limit_ms=5000, since=0, **fields):
-        def matches(event):
-            return (event[0] == "PEER" and event[2] == other.name and
-                    all(event[{"port": 3, "memory": 4, "interface": 5}[k]] == str(v)
-                        for k, v in fields.items()))
-        return self.wait(matches, limit_ms, since)
-
-    def loses(self, other, limit_ms, since=0):
-        return self.wait(lambda e: e[0] == "GONE" and e[2] == f"{other.number:02x}" * 4,
-                         limit_ms, since)
-
-    def tell(self, line):
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-        code = self.process.wait(10)
-        self.process.stdin.close()
-        self.process.stdout.close()
-        assert code == 0, f"{self.name} ended with {code}"
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-    def mark(self):
-        self.read()
-        return len(self.events)
-
-
-def expect(condition, words, *nodes):
-    if not condition:
-        for node in nodes:
-            node.read()
-            print(f"  {node.name}: {node.events}")
-        raise AssertionError(words)
-
-
-def stop_all(nodes):
-    for node in nodes:
-        if node.process.poll() is None:
-            node.stop()
 
 
 def case_rounds(net, arguments):
@@ -196,6 +55,28 @@ def case_rounds(net, arguments):
     expect(worst_gone < GOODBYE_LIMIT_MS, f"worst time until a goodbye is heard: {worst_gone} ms")
     return (f"{arguments.rounds} rounds, all seen at worst {worst_seen} ms after the last start, "
             f"goodbye heard at worst after {worst_gone} ms")
+
+
+def case_cold_links(net, _):
+    """Links that came up this moment lose the first packets; all are seen in time nevertheless."""
+    worst = 0
+    for number in range(5):
+        for i, space in enumerate(net.spaces):
+            run("ip", "link", "set", f"port{i}", "down")
+            space.ip("link", "set", "eth0", "down")
+        for i, space in enumerate(net.spaces):
+            run("ip", "link", "set", f"port{i}", "up")
+            space.ip("link", "set", "eth0", "up")
+        nodes = [Node(net.spaces[i], i + 1) for i in range(3)]
+        last_start = max(node.start_ms for node in nodes)
+        for node in nodes:
+            for other in nodes:
+                event = other is node or node.sees(other)
+                expect(event, f"round {number}: {node.name} never saw {other.name}", *nodes)
+                worst = max(worst, 0 if other is node else int(event[1]) - last_start)
+        stop_all(nodes)
+    expect(worst <= SEEN_LIMIT_MS, f"worst time until all are seen: {worst} ms")
+    return f"5 rounds, all seen at worst {worst} ms after the last start"
 
 
 def case_update(net, _):
@@ -286,7 +167,7 @@ def case_loopback(_, arguments):
 def case_broken_interface(net, _):
     """Interfaces that cannot be used are told once each and silence no other."""
     space = net.spaces[0]
-    for name in ("bare", "stuck"):
+    for name in ("bare", "stuck", "shut"):
         space.ip("link", "add", name + "0", "type", "veth", "peer", "name", name + "1")
         space.ip("link", "set", name + "0", "addrgenmode", "none")
         space.ip("link", "set", name + "0", "up")
@@ -299,13 +180,18 @@ def case_broken_interface(net, _):
         space.inside("tc", "qdisc", "add", "dev", "stuck0", "root", "tbf", "rate", "8bit",
                      "burst", "2000", "limit", "1000000"),
         stderr=subprocess.DEVNULL, check=False).returncode == 0
-    names = ["bare0", "dumb0", "nosuch0", "stuck0", "eth0"]
+    space.ip("addr", "add", "10.81.0.1/24", "dev", "shut0")
+    shut = ("src", "0.0.0.0/0", "dst", "224.0.0.251/32", "dev", "shut0", "dir", "out")
+    blocked = subprocess.run(space.inside("ip", "xfrm", "policy", "add", *shut, "action", "block"),
+                             stderr=subprocess.DEVNULL, check=False).returncode == 0
+    names = ["shut0", "bare0", "dumb0", "nosuch0", "stuck0", "eth0"]
     a = Node(space, 1, *(word for name in names for word in ("--interface", name)))
     b = Node(net.spaces[1], 2)
     expect(a.sees(b) and b.sees(a), "a broken interface silenced the good one", a, b)
     time.sleep(5)
     a.read()
-    for name, word in (("bare0", "address"), ("dumb0", "carrier"), ("nosuch0", "no")):
+    broken = [("bare0", "address"), ("dumb0", "carrier"), ("nosuch0", "no")]
+    for name, word in broken + ([("shut0", "forbidden")] if blocked else []):
         told = [e for e in a.events if e[0] == "IF" and e[2] == name]
         expect(len(told) == 1 and told[0][3] == "unusable" and word in told[0],
                f"{name} was told {len(told)} times", a)
@@ -314,10 +200,105 @@ def case_broken_interface(net, _):
     space.ip("addr", "add", "10.80.0.1/24", "dev", "bare0")
     expect(a.wait(lambda e: e[0] == "IF" and e[2:4] == ["bare0", "usable"], 4000, mark),
            "a mended interface was not used", a)
+    if blocked:
+        space.ip("xfrm", "policy", "del", *shut)
+        expect(a.wait(lambda e: e[0] == "IF" and e[2:4] == ["shut0", "usable"], 4000, mark),
+               "an interface that is no longer blocked was not used", a)
     stop_all([a, b])
-    for name in ("bare0", "dumb0", "stuck0"):
+    for name in ("bare0", "dumb0", "stuck0", "shut0"):
         space.ip("link", "del", name)
-    return "a stuck queue was part of it" if stuck else "without a stuck queue: no tbf here"
+    parts = (["a full queue"] if stuck else []) + (["a forbidden interface"] if blocked else [])
+    return "with " + " and ".join(parts) if parts else "without tbf and xfrm, which are missing here"
+
+
+def case_ipv6(net, _):
+    """Without any IPv4 address, over link-local IPv6."""
+    for i, space in enumerate(net.spaces):
+        space.ip("addr", "del", f"10.77.0.{i + 1}/24", "dev", "eth0")
+    a, b = Node(net.spaces[0], 1), Node(net.spaces[1], 2)
+    event = a.sees(b, 5000)
+    if not event and not any(e[2:4] == ["eth0", "usable"] for e in a.events):
+        raise Skip("no IPv6 here")
+    expect(event and b.sees(a), "not seen", a, b)
+    expect(event[6].startswith("fe80::"), f"address {event[6]}")
+    expect(not a.wait(lambda e: e[0] == "IF" and e[3] == "unusable", 0), "told as unusable", a)
+    stop_all([a, b])
+    return f"seen after {int(event[1]) - b.start_ms} ms"
+
+
+FLOOD = r"""
+import random, socket, struct, sys, time
+def name(*labels):
+    return b"".join(bytes([len(x)]) + x for x in labels) + b"\0"
+def record(owner, kind, data, ttl=120):
+    return owner + struct.pack(">HHIH", kind, 1, ttl, len(data)) + data
+chance = random.Random(1)
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.77.0.3"))
+out.bind(("10.77.0.3", 5353))
+service = name(b"_skein", b"_tcp", b"local")
+end, sent = time.monotonic() + float(sys.argv[1]), 0
+while time.monotonic() < end:
+    for _ in range(200):
+        kind = sent % 4
+        if kind == 0:  # a node of another cluster
+            word = b"n-%08x" % sent
+            it, host = name(word, b"_skein", b"_tcp", b"local"), name(word, b"local")
+            text = b"".join(bytes([len(x)]) + x for x in (
+                b"id=" + b"%064x" % sent, b"cl=" + b"f" * 16, b"v=1"))
+            answers = [record(service, 12, it), record(it, 33, struct.pack(">HHH", 0, 0, 9) + host),
+                       record(it, 16, text), record(host, 1, b"\x0a\x4d\0\x09")]
+            data = struct.pack(">HHHHHH", 0, 0x8400, 0, len(answers), 0, 0) + b"".join(answers)
+        elif kind == 1:  # many names of nothing
+            answers = [record(service, 12, name(b"x-%08x" % (sent * 60 + i), b"_skein", b"_tcp",
+                                                b"local")) for i in range(60)]
+            data = struct.pack(">HHHHHH", 0, 0x8400, 0, len(answers), 0, 0) + b"".join(answers)
+        elif kind == 2:  # a question for all
+            data = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + service + b"\0\x0c\0\1"
+        else:
+            data = chance.randbytes(chance.randrange(1400))
+        try:
+            out.sendto(data, ("224.0.0.251", 5353))
+        except OSError:
+            pass
+        sent += 1
+print(sent)
+"""
+
+
+def process_numbers(pid):
+    """Resident bytes and processor seconds."""
+    with open(f"/proc/{pid}/statm") as f:
+        resident = int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def case_flood(net, _):
+    """Made-up nodes, names and garbage as fast as they can be sent: bounded memory, and it goes on."""
+    a, b = Node(net.spaces[0], 1), Node(net.spaces[1], 2)
+    expect(a.sees(b) and b.sees(a), "not seen", a, b)
+    seconds = 3
+    resident, spent = process_numbers(a.process.pid)
+    flood = subprocess.run(net.spaces[2].inside(sys.executable, "-c", FLOOD, str(seconds)),
+                           stdout=subprocess.PIPE, check=True)
+    resident_after, spent_after = process_numbers(a.process.pid)
+    grown, busy = resident_after - resident, (spent_after - spent) / seconds
+    a.read()
+    foreign = sum(e[0] == "FOREIGN" for e in a.events)
+    expect(0 < foreign <= 30, f"{foreign} foreign nodes were told", a)
+    expect(grown < 8 << 20, f"{grown} bytes more resident")
+    expect(not a.loses(b, 0), "the flood pushed a node out", a)
+    mark = a.mark()
+    stopped = now_ms()
+    b.stop()
+    event = a.loses(b, 2000, mark)
+    expect(event and int(event[1]) - stopped < GOODBYE_LIMIT_MS, "goodbye missed after the flood", a)
+    a.stop()
+    return (f"{int(flood.stdout) // seconds} packets a second: {busy:.0%} of one core, "
+            f"{grown >> 10} KiB more")
 
 
 AVAHI_CONFIG = """[server]
@@ -429,8 +410,8 @@ def case_expiry(net, arguments):
     return f"expired after {(int(event[1]) - killed) / 1000:.0f} s"
 
 
-CASES = [case_rounds, case_update, case_kill, case_down_up, case_loopback, case_broken_interface,
-         case_avahi, case_expiry]
+CASES = [case_rounds, case_cold_links, case_update, case_kill, case_down_up, case_loopback,
+         case_broken_interface, case_ipv6, case_flood, case_avahi, case_expiry]
 
 
 def enter_namespace():

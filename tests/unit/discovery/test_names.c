@@ -73,7 +73,7 @@ static void foreign_names_have_no_label(void **state)
     static const char *const bad[] = {"",
                                       ".",
                                       NAMES_SERVICE,
-                                      "." NAMES_SERVICE,
+                                      ("." NAMES_SERVICE),
                                       "box1",
                                       "box1._skein._tcp.local",
                                       "box1._http._tcp.local.",
@@ -86,7 +86,7 @@ static void foreign_names_have_no_label(void **state)
         assert_false(names_label_of(bad[i], label));
     char huge[300];
     memset(huge, 'a', sizeof huge);
-    memcpy(huge + 64, "." NAMES_SERVICE, sizeof("." NAMES_SERVICE));
+    memcpy(huge + 64, ("." NAMES_SERVICE), sizeof("." NAMES_SERVICE));
     assert_false(names_label_of(huge, label));
 }
 

@@ -63,9 +63,9 @@ static void there_and_back(void **state)
 static void keys_by_the_rfc(void **state)
 {
     (void)state;
-    static const char *const strings[] = {"unknown=1",           "flag",   "",    "=x",    "ID=" ID,
-                                          "Cl=0011223344556677", "v=3",    "v=9", "mem=1", "mem=2",
-                                          "engine=openblas",     "id=junk"};
+    static const char *const strings[] = {
+        "unknown=1", "flag", "",      "=x",    ("ID=" ID),        "Cl=0011223344556677",
+        "v=3",       "v=9",  "mem=1", "mem=2", "engine=openblas", "id=junk"};
     struct text t = text_of(strings, COUNT_OF(strings));
     struct discovery_card card;
     assert_int_equal(decode(&t, &card), STATUS_OK);
@@ -77,7 +77,7 @@ static void keys_by_the_rfc(void **state)
 static void identity_is_needed(void **state)
 {
     (void)state;
-    static const char *const all[] = {"id=" ID, "cl=0011223344556677", "v=1"};
+    static const char *const all[] = {("id=" ID), "cl=0011223344556677", "v=1"};
     for (size_t left_out = 0; left_out < COUNT_OF(all); left_out++) {
         struct text t = {.n = 0};
         for (size_t i = 0; i < COUNT_OF(all); i++) {
@@ -95,7 +95,7 @@ static void malformed_identity_is_refused(void **state)
     static const char *const bad[] = {
         "id=",
         "id=00",
-        "id=" ID "00",
+        ("id=" ID "00"),
         "id=x0112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         "cl=00112233445566",
         "cl=001122334455667788",
@@ -106,7 +106,7 @@ static void malformed_identity_is_refused(void **state)
         "v=0x1",
         "v=4294967296",
         "v=99999999999999999999999"};
-    static const char *const good[] = {"id=" ID, "cl=0011223344556677", "v=1"};
+    static const char *const good[] = {("id=" ID), "cl=0011223344556677", "v=1"};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         struct text t = text_of(&bad[i], 1);
         for (size_t k = 0; k < COUNT_OF(good); k++)
@@ -126,7 +126,7 @@ static void shown_values_may_be_odd(void **state)
         {"engine", "mem"},          {"engine=\x1b[2J", "mem=12k"},
     };
     for (size_t i = 0; i < COUNT_OF(odd); i++) {
-        const char *strings[] = {"id=" ID, "cl=0011223344556677", "v=1", odd[i][0], odd[i][1]};
+        const char *strings[] = {("id=" ID), "cl=0011223344556677", "v=1", odd[i][0], odd[i][1]};
         struct text t = text_of(strings, COUNT_OF(strings));
         struct discovery_card card;
         assert_int_equal(decode(&t, &card), STATUS_OK);
@@ -138,7 +138,7 @@ static void shown_values_may_be_odd(void **state)
 static void nul_in_a_value_is_not_its_end(void **state)
 {
     (void)state;
-    static const char *const strings[] = {"id=" ID, "cl=0011223344556677"};
+    static const char *const strings[] = {("id=" ID), "cl=0011223344556677"};
     struct text t = text_of(strings, COUNT_OF(strings));
     memcpy(t.bytes + t.n, "\5v=1\0x", 6);
     t.n += 6;
@@ -166,7 +166,7 @@ static void every_truncation_is_refused(void **state)
 static void limits_hold(void **state)
 {
     (void)state;
-    static const char *const good[] = {"id=" ID, "cl=0011223344556677", "v=1"};
+    static const char *const good[] = {("id=" ID), "cl=0011223344556677", "v=1"};
     struct text t = text_of(good, COUNT_OF(good));
     struct discovery_card card;
     while (t.n < 200)
