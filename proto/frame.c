@@ -66,9 +66,6 @@ static enum status first_record(struct frame_reader *reader, size_t n_bytes, str
 
     if (in.bad || length < 4 || length - 4 < header_bytes)
         return fault_set(fault, STATUS_FORMAT, "a message's lengths contradict each other");
-    if (payload_bytes > PROTO_MAX_PAYLOAD_BYTES)
-        return fault_set(fault, STATUS_LIMIT, "a message announces %zu bytes, over the limit of %d",
-                         payload_bytes, PROTO_MAX_PAYLOAD_BYTES);
     if (reader_left(&in) != (in.at + payload_bytes <= FRAME_RECORD_BYTES ? payload_bytes : 0))
         return fault_set(fault, STATUS_FORMAT, "a message's first record has the wrong length");
     status = message_unpack(header, header_bytes, payload_bytes, &reader->arena, &message, fault);
