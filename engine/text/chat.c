@@ -76,7 +76,7 @@ static struct jinja_variable token_variable(const struct text *text, const char 
 enum status text_chat_render(const struct text *text, const struct chat_request *request,
                              struct buffer *out, struct fault *fault)
 {
-    struct gguf_text template;
+    struct gguf_text template = {NULL, 0};
     enum status status = messages_check(request->messages_json, fault);
     if (status == STATUS_OK) {
         status = template_choose(text, request, &template, fault);

@@ -86,11 +86,14 @@ static const char *const viking[] = {" ?[^" WS
     "\\x{ff5a}\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{"      \
     "10cb2}"                                                                                       \
     "\\x{10cc0}-\\x{10cf2}\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}"
-#define CJK_OLD "[\\x{4e00}-\\x{9fa5}\\x{800}-\\x{4e00}\\x{ac00}-\\x{d7ff}]+"
+/* U+4E00-9FA5, U+0800-4E00, U+AC00-D7FF without the white space among them. */
+#define CJK_OLD                                                                                    \
+    "[\\x{4e00}-\\x{9fa5}\\x{800}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-"       \
+    "\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{4e00}\\x{ac00}-\\x{d7ff}]+"
 static const char *const deepseek_llm[] = {
     "[\\r\\n]",
     SP "?[" CASED "]+",
-    SP "?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3000}-\\x{3002}]+",
+    SP "?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3001}\\x{3002}]+",
     SP "+\\z",
     CJK_OLD,
     N "+",
@@ -111,11 +114,11 @@ static const char *const gpt4o[] = {"[^\\r\\n" L N "]?" UPPER "*" LOWER "+" CASE
                                     "?|[^\\r\\n" L N "]?" UPPER "+" LOWER "*" CASELESS_SUFFIX "?|" N
                                     "{1,3}| ?[^" WS L N "]+[\\r\\n/]*|" SP "*[\\r\\n]+|" TAIL_SPACE,
                                     NULL};
-#define UPPER_M "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER_M "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define CASED_WORDS                                                                                \
-    "[^\\r\\n" L N "]?" UPPER_M "*" LOWER_M "+" CASELESS_SUFFIX "?|[^\\r\\n" L N "]?" UPPER_M      \
-    "+" LOWER_M "*" CASELESS_SUFFIX "?|"
+/* The originals tell upper from lower case here; the reference does not, so each such word is one.
+ */
+#define CASED_WORDS "[^\\r\\n" L N "]?[" L "\\p{M}]+" CASELESS_SUFFIX "?|"
+/* Digits in groups of three from the right: runs, then the odd head, then groups. */
+#define DIGIT_GROUPS N "+", "\\A" N "{1,2}(?=(?:" N "{3})++\\z)", N "{3}"
 static const char *const youtu[] = {
     "[\\x{ac00}-\\x{d7a3}\\x{3131}-\\x{318e}]+|[\\x{ff01}\\x{2026}\\x{201c}\\x{201d}\\x{2018}\\x{"
     "2019}"
@@ -124,8 +127,8 @@ static const char *const youtu[] = {
     "|[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+",
     CASED_WORDS N "| ?[^" WS L N "]+[\\r\\n/]*|" SP "*[\\r\\n]+|" TAIL_SPACE, NULL};
 static const char *const tiny_aya[] = {
-    "[0-9]{1,3}(?=(?:[0-9]{3})*+(?![0-9A-Za-z_]))",
-    CASED_WORDS N "{1,3}| ?[^" WS L N "]+[\\r\\n/]*|" SP "*[\\r\\n]+|" TAIL_SPACE, NULL};
+    DIGIT_GROUPS, CASED_WORDS N "{1,3}| ?[^" WS L N "]+[\\r\\n/]*|" SP "*[\\r\\n]+|" TAIL_SPACE,
+    NULL};
 static const char *const chameleon[] = {"<sentinel:[0-9]+>",
                                         "IMGIMG[A-I]{1,4}Z",
                                         "[\\t\\n]|    |  ",
@@ -133,13 +136,15 @@ static const char *const chameleon[] = {"<sentinel:[0-9]+>",
                                         "[\\p{P}!-/:-@\\[-`{-~]",
                                         GPT2,
                                         NULL};
-#define NOT_HAN(set) "(?:(?!\\p{Han})" set ")"
+#define HAN                                                                                        \
+    "\\x{4e00}-\\x{9fff}\\x{3400}-\\x{4dbf}\\x{20000}-\\x{2a6df}\\x{2a700}-\\x{2ebef}\\x{f900}-"   \
+    "\\x{faff}\\x{2f800}-\\x{2fa1f}"
 static const char *const kimi[] = {
-    "\\p{Han}+|[^\\r\\n" L N
-    "]?" NOT_HAN(UPPER_M) "*" NOT_HAN(LOWER_M) "+" CASELESS_SUFFIX "?|[^\\r\\n" L N "]?" NOT_HAN(
-        UPPER_M) "+" NOT_HAN(LOWER_M) "*" CASELESS_SUFFIX "?|" N "{1,3}" MARKS,
+    "[" HAN "]+|[^\\r\\n" L N "]?[^\\P{L}" HAN "]+" CASELESS_SUFFIX "?|" N "{1,3}" MARKS, NULL};
+/* The second cuts before every three ASCII digits counted from the right, in one pass. */
+static const char *const superbpe[] = {
+    N "+", "(?:\\G(?!\\A)[0-9]{2}|(?<![0-9])[0-9]{0,2}(?=(?:[0-9]{3})++(?![0-9])))\\K(?=[0-9]{3})",
     NULL};
-static const char *const superbpe[] = {N "+", "(?=(?:[0-9]{3})++(?![0-9]))", NULL};
 static const char *const bailing[] = {"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\\r\\n" L N
                                       "]?" L "+|" N "| ?[^" WS L N "]+[\\r\\n]*|" SP
                                       "*[\\r\\n]|" TAIL_SPACE,
@@ -147,7 +152,7 @@ static const char *const bailing[] = {"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]
 static const char *const seed_coder[] = {
     WORDS N "| ?[^" WS L N "\\r\\n]+|" SP "*[\\r\\n]+|" TAIL_SPACE, NULL};
 static const char *const afmoe[] = {
-    N "{1,3}(?=(?:" N "{3})*+(?!" N "))",
+    DIGIT_GROUPS,
     "[\\x{4e00}-\\x{9fff}\\x{3400}-\\x{4dbf}\\x{f900}-\\x{faff}\\x{3040}-\\x{309f}\\x{30a0}-\\x{"
     "30ff}"
     "\\x{ff65}-\\x{ff9f}\\x{2f00}-\\x{2fdf}\\x{e40}-\\x{e7f}\\x{e80}-\\x{eff}\\x{1780}-\\x{17ff}"
