@@ -19,7 +19,8 @@ enum {
     DISCOVERY_PROTOCOL_VERSION = 1
 };
 
-/* What goes into the TXT record, and what is read from others'. Keys: id, cl, v, engine, mem. */
+/* What goes into the TXT record, and what is read from others'. Keys: id, cl, v, engine, mem,
+ * run. */
 struct discovery_card {
     uint8_t node_id[DISCOVERY_ID_BYTES];
     uint8_t fingerprint[DISCOVERY_FINGERPRINT_BYTES];
@@ -28,6 +29,7 @@ struct discovery_card {
     char engine[16]; /* native, openblas */
     uint64_t memory_bytes;
     uint16_t port; /* TCP port of the mesh listener */
+    uint32_t run;  /* another at each start; made by discovery_start, not by the caller */
 };
 
 /* A node seen by mDNS. Addresses are what it announced on the interface where it was heard. */
@@ -39,8 +41,8 @@ struct discovery_peer {
 };
 
 struct discovery_events {
-    /* Found, or changed (memory, address). Never for our own node id. Nodes of foreign clusters are
-     * reported once through on_foreign and not here. */
+    /* Found, or changed (memory, address), or started again. Never for our own node id. Nodes of
+     * foreign clusters are reported once through on_foreign and not here. */
     void (*on_peer)(void *owner, const struct discovery_peer *peer);
     /* Said goodbye, or its record expired. Only a hint: the link decides. */
     void (*on_gone)(void *owner, const uint8_t node_id[static DISCOVERY_ID_BYTES]);

@@ -320,6 +320,8 @@ static enum status take_options(struct discovery *d, const struct discovery_opti
                                 struct fault *fault)
 {
     d->card = options->card;
+    if (uv_random(NULL, NULL, &d->card.run, sizeof d->card.run, 0, NULL) != 0)
+        d->card.run = (uint32_t)uv_hrtime();
     d->by_name = options->interfaces && options->n_interfaces > 0;
     if (d->by_name && options->n_interfaces > DISCOVERY_MAX_INTERFACES)
         return fault_set(fault, STATUS_LIMIT, "at most %d interfaces can be named",
@@ -369,7 +371,9 @@ void discovery_update(struct discovery *discovery, const struct discovery_card *
     struct discovery *d = discovery;
     if (d->closing)
         return;
+    uint32_t run = d->card.run;
     d->card = *card;
+    d->card.run = run;
     uint64_t now = uv_now(d->loop);
     uint64_t at = d->updated_ms + UPDATE_PAUSE_MS;
     d->update_ms = at > now ? at : now;

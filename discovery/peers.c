@@ -200,7 +200,7 @@ static void take_txt(struct peers *peers, struct entry *e, const struct record *
     }
     if (!had || memcmp(card.node_id, e->card.node_id, DISCOVERY_ID_BYTES) != 0 ||
         memcmp(card.fingerprint, e->card.fingerprint, DISCOVERY_FINGERPRINT_BYTES) != 0 ||
-        card.protocol_version != e->card.protocol_version ||
+        card.protocol_version != e->card.protocol_version || card.run != e->card.run ||
         strcmp(card.engine, e->card.engine) != 0 || card.memory_bytes != e->card.memory_bytes)
         e->changed = true;
     e->card = card;

@@ -1,7 +1,10 @@
 /* TXT records. A record is a row of strings, each with its length in one byte before it, each
  * `key=value` (RFC 6763 section 6). Ours, in this order:
  *
- *   id=<64 hex digits>  cl=<16 hex digits>  v=<decimal>  engine=<word>  mem=<bytes, decimal>
+ *   id=<64 hex digits>  cl=<16 hex digits>  v=<decimal>  engine=<word>  mem=<bytes>  run=<decimal>
+ *
+ * `run` is another number at each start of a node: one that died and came back without a goodbye,
+ * with all else as it was, is told anew by it.
  *
  * A record of another protocol version must still be readable as far as id, cl and v, so that its
  * node can be named as foreign instead of being passed over in silence: the other keys are
@@ -47,7 +50,9 @@ size_t txt_encode(const struct discovery_card *card, uint8_t out[static TXT_WRIT
     snprintf(value, sizeof value, "%.*s", (int)sizeof card->engine - 1, card->engine);
     at = put(out, at, "engine", value);
     snprintf(value, sizeof value, "%llu", (unsigned long long)card->memory_bytes);
-    return put(out, at, "mem", value);
+    at = put(out, at, "mem", value);
+    snprintf(value, sizeof value, "%u", card->run);
+    return put(out, at, "run", value);
 }
 
 static bool read_decimal(const char *text, uint64_t max, uint64_t *out)
@@ -64,8 +69,8 @@ static bool read_decimal(const char *text, uint64_t max, uint64_t *out)
     return v <= max;
 }
 
-enum key { KEY_ID, KEY_CL, KEY_V, KEY_ENGINE, KEY_MEM, KEY_COUNT };
-static const char *const key_names[KEY_COUNT] = {"id", "cl", "v", "engine", "mem"};
+enum key { KEY_ID, KEY_CL, KEY_V, KEY_RUN, KEY_ENGINE, KEY_MEM, KEY_COUNT };
+static const char *const key_names[KEY_COUNT] = {"id", "cl", "v", "run", "engine", "mem"};
 
 /* False where a key that identifies the node has a value that cannot be its. */
 static bool take_value(struct discovery_card *card, enum key key, const char *value)
@@ -80,6 +85,10 @@ static bool take_value(struct discovery_card *card, enum key key, const char *va
         if (!read_decimal(value, UINT32_MAX, &number))
             return false;
         card->protocol_version = (uint32_t)number;
+        return true;
+    case KEY_RUN:
+        if (read_decimal(value, UINT32_MAX, &number))
+            card->run = (uint32_t)number;
         return true;
     case KEY_ENGINE:
         if (strlen(value) < sizeof card->engine && is_engine_word(value))
@@ -123,6 +132,7 @@ enum status txt_decode(const uint8_t *data, size_t size_bytes, struct discovery_
     struct discovery_card read = *card;
     read.engine[0] = '\0';
     read.memory_bytes = 0;
+    read.run = 0;
     bool seen[KEY_COUNT] = {false};
     struct reader r = reader_of(data, size_bytes);
     for (unsigned n_strings = 0; reader_left(&r) > 0; n_strings++) {

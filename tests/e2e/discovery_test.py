@@ -117,6 +117,11 @@ def case_kill(net, _):
     mark = a.mark()
     again = Node(net.spaces[1], 2)
     expect(a.sees(again, since=mark), "the node that came again was not seen", a)
+    mark = a.mark()
+    c.kill()
+    c = Node(net.spaces[2], 3)
+    expect(a.sees(c, since=mark), "a node killed and started again was not told anew", a)
+    expect(not a.loses(c, 0, mark), "a node killed and started again went", a)
     stop_all([a, again, c])
     return f"gone {int(event[1]) - doubted} ms after the doubt"
 

@@ -250,7 +250,11 @@ static void changes_are_told(void **state)
     hear(peers, ETH, p, START_MS + 10);
     expect_event(peers, PEERS_FOUND, 7, &e);
     assert_int_equal(e.peer.card.memory_bytes, 99);
-    p->card.port = 7444; /* started again on another port */
+    p->card.run = 5; /* killed and started again, all else the same */
+    fill(p, TTL);
+    hear(peers, ETH, p, START_MS + 15);
+    expect_event(peers, PEERS_FOUND, 7, NULL);
+    p->card.port = 7444; /* and on another port */
     fill(p, TTL);
     hear(peers, ETH, p, START_MS + 20);
     expect_event(peers, PEERS_FOUND, 7, &e);

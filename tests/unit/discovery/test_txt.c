@@ -41,8 +41,10 @@ static enum status decode(const struct text *t, struct discovery_card *card)
 static void there_and_back(void **state)
 {
     (void)state;
-    struct discovery_card in = {
-        .protocol_version = UINT32_MAX, .engine = "abcdefghijklmno", .memory_bytes = UINT64_MAX};
+    struct discovery_card in = {.protocol_version = UINT32_MAX,
+                                .engine = "abcdefghijklmno",
+                                .memory_bytes = UINT64_MAX,
+                                .run = UINT32_MAX};
     for (size_t i = 0; i < sizeof in.node_id; i++)
         in.node_id[i] = (uint8_t)(i * 37);
     memset(in.fingerprint, 0xf0, sizeof in.fingerprint);
@@ -54,6 +56,7 @@ static void there_and_back(void **state)
     assert_memory_equal(out.node_id, in.node_id, sizeof in.node_id);
     assert_memory_equal(out.fingerprint, in.fingerprint, sizeof in.fingerprint);
     assert_int_equal(out.protocol_version, UINT32_MAX);
+    assert_int_equal(out.run, UINT32_MAX);
     assert_string_equal(out.engine, in.engine);
     assert_true(out.memory_bytes == UINT64_MAX);
     assert_string_equal(out.name, "kept");
