@@ -55,6 +55,7 @@ struct model_info {
     uint64_t file_bytes;
     bool has_tensors; /* false: vocabulary only */
     bool tied;        /* the output head is the embedding */
+    bool rewinds;     /* KV can be cut at any token; false: shard_truncate forgets the whole slot */
     /* [n_layers], owned by the model: */
     const uint64_t *layer_bytes;        /* weights */
     const uint64_t *layer_active_bytes; /* read per decoded token */
@@ -179,7 +180,9 @@ enum status shard_forward(struct shard *shard, const struct shard_row *rows, siz
                           float *hidden) MUST_USE;
 /* logits [n_rows, n_vocab]; hidden is used as scratch. */
 enum status shard_logits(struct shard *shard, float *hidden, size_t n_rows, float *logits) MUST_USE;
-/* Forgets positions ≥ from of the slot (0: all) and returns its blocks to the budget. */
+/* Forgets positions ≥ from of the slot (0: all) and returns its blocks to the budget. Layers with a
+ * running state (convolutions, delta nets; model_info.rewinds is false) cannot go back: there the
+ * slot is empty afterwards, whatever from is, unless nothing lay behind it. */
 void shard_truncate(struct shard *shard, uint32_t slot, uint32_t from);
 
 /* ---------------------------------------------------------------- sampling */

@@ -19,6 +19,13 @@
 #define FFN_PLAIN  (SLOT(FFN_UP) | SLOT(FFN_DOWN))
 #define EXPERTS    (SLOT(ROUTER) | SLOT(EXPERT_GATE) | SLOT(EXPERT_UP) | SLOT(EXPERT_DOWN))
 #define SHARED     (SLOT(SHARED_GATE) | SLOT(SHARED_UP) | SLOT(SHARED_DOWN))
+#define LATENT                                                                                     \
+    (SLOT(ATTN_NORM) | SLOT(ATTN_Q) | SLOT(LATENT_Q_A) | SLOT(LATENT_Q_A_NORM) |                   \
+     SLOT(LATENT_Q_B) | SLOT(LATENT_KV_A) | SLOT(LATENT_KV_A_NORM) | SLOT(LATENT_K_B) |            \
+     SLOT(LATENT_V_B) | SLOT(ATTN_OUT))
+#define DELTA                                                                                      \
+    (SLOT(ATTN_QKV) | SLOT(DELTA_GATE) | SLOT(DELTA_CONV) | SLOT(DELTA_STEP) | SLOT(DELTA_DECAY) | \
+     SLOT(DELTA_NORM) | SLOT(DELTA_OUT))
 #define MODEL_BASE (MODEL_SLOT(TOKEN_EMBD) | MODEL_SLOT(OUTPUT_NORM))
 
 static const struct arch arches[] = {
@@ -136,6 +143,19 @@ static const struct arch arches[] = {
         .biases = ATTN_FUSED | PRE_NORMS | FFN_PLAIN,
         .model = MODEL_BASE | MODEL_SLOT(POSITION_EMBD),
         .model_biases = MODEL_SLOT(OUTPUT_NORM),
+    },
+    {
+        .name = "deepseek2",
+        .rope = ROPE_PAIRS,
+        .kind = LAYER_LATENT,
+        .layer = LATENT | SLOT(FFN_NORM),
+        .dense = FFN_GATED,
+        .experts = EXPERTS | SHARED | SLOT(ROUTER_PICK),
+        .optional = SHARED,
+        .optional_biases = SLOT(ROUTER_PICK),
+        .model = MODEL_BASE,
+        .yarn_in_scores = true,
+        .expert_sum = EXPERT_SUM_BY_KEY,
     },
     {
         .name = "glm4",
@@ -420,6 +440,75 @@ static const struct arch arches[] = {
         .biases = SLOT(ROUTER_PICK),
         .model = MODEL_BASE,
         .expert_gate = EXPERT_GATE_SIGMOID,
+    },
+    {
+        .name = "llama4",
+        .rope = ROPE_PAIRS,
+        .layer = ATTN_SPLIT | PRE_NORMS,
+        .dense = FFN_GATED,
+        .experts = EXPERTS | SHARED,
+        .model = MODEL_BASE,
+        .model_optional = MODEL_SLOT(ROPE_FREQS),
+        .qk_norm_after_rope = true,
+        .qk_bare_norm_experts = 128,
+        .no_rope_period = 4,
+        .chunk = 8192,
+        .temperature = 0.1f,
+        .temperature_offset = 1,
+        .temperature_floor = 8192,
+        .expert_gate = EXPERT_GATE_SIGMOID,
+        .expert_sum = EXPERT_SUM_FREE,
+        .expert_weights_first = true,
+    },
+    {
+        .name = "lfm2",
+        .rope = ROPE_HALVES,
+        .layer = ATTN_SPLIT | PRE_NORMS | QK_NORMS,
+        .other_kind = LAYER_CONV,
+        .other_layer = PRE_NORMS | SLOT(CONV) | SLOT(CONV_IN) | SLOT(CONV_OUT),
+        .dense = FFN_GATED,
+        .model = MODEL_SLOT(TOKEN_EMBD) | MODEL_SLOT(TOKEN_EMBD_NORM),
+        .final_norm_is_token_embd_norm = true,
+    },
+    {
+        .name = "qwen3next",
+        .rope = ROPE_HALVES,
+        .layer = ATTN_SPLIT | SLOT(ATTN_NORM) | SLOT(POST_ATTN_NORM) | QK_NORMS,
+        .other_kind = LAYER_DELTA,
+        .other_layer = DELTA | SLOT(DELTA_BETA_ALPHA) | SLOT(ATTN_NORM) | SLOT(POST_ATTN_NORM),
+        .experts = EXPERTS | SHARED | SLOT(SHARED_ROUTER),
+        .biases = SLOT(DELTA_STEP),
+        .model = MODEL_BASE,
+        .query_gate = true,
+        .post_attn_norm_is_ffns = true,
+    },
+    {
+        .name = "qwen35",
+        .rope = ROPE_HALVES,
+        .layer = ATTN_SPLIT | SLOT(ATTN_NORM) | SLOT(POST_ATTN_NORM) | QK_NORMS,
+        .other_kind = LAYER_DELTA,
+        .other_layer =
+            DELTA | SLOT(DELTA_BETA) | SLOT(DELTA_ALPHA) | SLOT(ATTN_NORM) | SLOT(POST_ATTN_NORM),
+        .dense = FFN_GATED,
+        .biases = SLOT(DELTA_STEP),
+        .model = MODEL_BASE,
+        .query_gate = true,
+        .delta_heads_tiled = true,
+        .post_attn_norm_is_ffns = true,
+    },
+    {
+        .name = "qwen35moe",
+        .rope = ROPE_HALVES,
+        .layer = ATTN_SPLIT | SLOT(ATTN_NORM) | SLOT(POST_ATTN_NORM) | QK_NORMS,
+        .other_kind = LAYER_DELTA,
+        .other_layer =
+            DELTA | SLOT(DELTA_BETA) | SLOT(DELTA_ALPHA) | SLOT(ATTN_NORM) | SLOT(POST_ATTN_NORM),
+        .experts = EXPERTS | SHARED | SLOT(SHARED_ROUTER),
+        .biases = SLOT(DELTA_STEP),
+        .model = MODEL_BASE,
+        .query_gate = true,
+        .delta_heads_tiled = true,
+        .post_attn_norm_is_ffns = true,
     },
     {
         .name = "bloom",

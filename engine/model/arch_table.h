@@ -11,7 +11,7 @@
 #define LAYER_SLOTS(X)                                                                             \
     X(ATTN_NORM, "attn_norm", EMBD, ONE, ONE)                                                      \
     X(ATTN_NORM_2, "attn_norm_2", EMBD, ONE, ONE)                                                  \
-    X(ATTN_Q, "attn_q", EMBD, Q, ONE)                                                              \
+    X(ATTN_Q, "attn_q", EMBD, Q_PROJECTION, ONE)                                                   \
     X(ATTN_K, "attn_k", EMBD, K, ONE)                                                              \
     X(ATTN_V, "attn_v", EMBD, V, ONE)                                                              \
     X(ATTN_QKV, "attn_qkv", EMBD, QKV, ONE)                                                        \
@@ -33,7 +33,26 @@
     X(SHARED_ROUTER, "ffn_gate_inp_shexp", EMBD, ONE, ONE)                                         \
     X(SHARED_GATE, "ffn_gate_shexp", EMBD, SHARED_FF, ONE)                                         \
     X(SHARED_UP, "ffn_up_shexp", EMBD, SHARED_FF, ONE)                                             \
-    X(SHARED_DOWN, "ffn_down_shexp", SHARED_FF, EMBD, ONE)
+    X(SHARED_DOWN, "ffn_down_shexp", SHARED_FF, EMBD, ONE)                                         \
+    X(LATENT_Q_A, "attn_q_a", EMBD, Q_RANK, ONE)                                                   \
+    X(LATENT_Q_A_NORM, "attn_q_a_norm", Q_RANK, ONE, ONE)                                          \
+    X(LATENT_Q_B, "attn_q_b", Q_RANK, Q, ONE)                                                      \
+    X(LATENT_KV_A, "attn_kv_a_mqa", EMBD, K, ONE)                                                  \
+    X(LATENT_KV_A_NORM, "attn_kv_a_norm", KV_RANK, ONE, ONE)                                       \
+    X(LATENT_K_B, "attn_k_b", NOPE, KV_RANK, HEADS)                                                \
+    X(LATENT_V_B, "attn_v_b", KV_RANK, HEAD_OUT, HEADS)                                            \
+    X(CONV, "shortconv.conv", KERNEL, EMBD, ONE)                                                   \
+    X(CONV_IN, "shortconv.in_proj", EMBD, EMBD_3, ONE)                                             \
+    X(CONV_OUT, "shortconv.out_proj", EMBD, EMBD, ONE)                                             \
+    X(DELTA_GATE, "attn_gate", EMBD, DELTA_V, ONE)                                                 \
+    X(DELTA_CONV, "ssm_conv1d", KERNEL, QKV, ONE)                                                  \
+    X(DELTA_STEP, "ssm_dt", ONE, DELTA_HEADS, ONE)                                                 \
+    X(DELTA_DECAY, "ssm_a", DELTA_HEADS, ONE, ONE)                                                 \
+    X(DELTA_BETA_ALPHA, "ssm_ba", EMBD, DELTA_HEADS_2, ONE)                                        \
+    X(DELTA_BETA, "ssm_beta", EMBD, DELTA_HEADS, ONE)                                              \
+    X(DELTA_ALPHA, "ssm_alpha", EMBD, DELTA_HEADS, ONE)                                            \
+    X(DELTA_NORM, "ssm_norm", DELTA_HEAD, ONE, ONE)                                                \
+    X(DELTA_OUT, "ssm_out", DELTA_V, EMBD, ONE)
 
 enum slot {
 #define X(id, name, d0, d1, d2) SLOT_##id,
@@ -67,11 +86,22 @@ enum dim {
     DIM_EMBD,
     DIM_VOCAB,
     DIM_CONTEXT,
-    DIM_Q,   /* heads · key length */
-    DIM_K,   /* KV heads · key length */
-    DIM_V,   /* KV heads · value length */
-    DIM_QKV, /* Q + K + V */
-    DIM_ATT, /* heads · value length */
+    DIM_EMBD_3,
+    DIM_Q,            /* heads · length of a query */
+    DIM_Q_PROJECTION, /* Q, or 2 Q where queries bring a gate */
+    DIM_K,            /* KV heads · key length */
+    DIM_V,            /* KV heads · value length */
+    DIM_QKV,          /* Q + K + V; of a delta net: 2 keys' heads + values' heads */
+    DIM_ATT,          /* heads · output length */
+    DIM_Q_RANK,
+    DIM_KV_RANK,
+    DIM_NOPE, /* the part of a latent layer's query that does not turn */
+    DIM_HEAD_OUT,
+    DIM_KERNEL, /* taps of a convolution */
+    DIM_DELTA_V,
+    DIM_DELTA_HEADS,
+    DIM_DELTA_HEADS_2,
+    DIM_DELTA_HEAD,
     DIM_HEADS,
     DIM_Q_NORM, /* one head, or all of them: the file decides */
     DIM_K_NORM,
@@ -87,7 +117,9 @@ enum dim {
 #define MODEL_SLOT(id) (1u << MODEL_SLOT_##id)
 
 /* Slots that are a bias without a weight. */
-#define BIAS_ONLY_SLOTS SLOT(ROUTER_PICK)
+#define BIAS_ONLY_SLOTS (SLOT(ROUTER_PICK) | SLOT(DELTA_STEP))
+/* Slots whose name in the file has no ".weight". */
+#define BARE_SLOTS SLOT(DELTA_DECAY)
 
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum rope_kind {
@@ -106,6 +138,13 @@ enum residual_kind {
     RESIDUAL_PARALLEL,   /* x += attention(norm x) + ffn(norm x) */
     RESIDUAL_BY_KEY,     /* use_parallel_residual says which */
     RESIDUAL_BY_FFN_NORM /* parallel where the layers have no ffn_norm */
+};
+/* How a layer mixes tokens. */
+enum layer_kind {
+    LAYER_ATTENTION,
+    LAYER_LATENT, /* attention over a compressed KV (MLA) */
+    LAYER_CONV,   /* a short gated convolution */
+    LAYER_DELTA   /* linear attention: gated delta net */
 };
 enum expert_gate { EXPERT_GATE_SOFTMAX = 1, EXPERT_GATE_SIGMOID = 2 };
 enum expert_sum {                   /* are the chosen experts' weights divided by their sum? */
@@ -126,7 +165,10 @@ struct arch {
     /* Tensors, as sets of SLOT(): those of every layer, of a dense feed-forward, of a feed-forward
      * of experts, and those that may be missing. MODEL_SLOT() sets likewise; a missing `output`
      * means that the head is the embedding, in every architecture. */
+    enum layer_kind kind;
     uint64_t layer;
+    enum layer_kind other_kind; /* of layers without KV heads, or beside full_attention_interval */
+    uint64_t other_layer;       /* their tensors, in place of `layer` */
     uint64_t dense;
     uint64_t experts;
     uint64_t optional;
@@ -139,6 +181,11 @@ struct arch {
     bool gate_in_up;             /* ffn_up holds the gate's rows, then its own */
     bool post_attn_norm_is_ffns; /* post_attention_norm stands before the feed-forward */
     bool qk_norm_after_rope;
+    uint32_t qk_bare_norm_experts; /* heads that turn are normed without weights, but not in models
+                                    * with so many experts; 0: never */
+    bool query_gate;               /* every query head brings a gate for its output */
+    bool final_norm_is_token_embd_norm;
+    bool delta_heads_tiled; /* value head h goes with key head h mod n, not h div n */
 
     /* Positions. Layer il sees a window only where il % window_period < window_period - 1. */
     uint32_t window_period;
@@ -149,13 +196,20 @@ struct arch {
     bool alibi;               /* a slope per head instead of rope */
     float alibi_bias;         /* where the file does not give attention.max_alibi_bias */
 
+    uint32_t chunk;    /* layers with rope see the keys of their own chunk of so many tokens */
+    float temperature; /* of layers without rope: queries grow with the position */
+    float temperature_offset;
+    uint32_t temperature_floor;
+
     /* Scales. */
+    bool yarn_in_scores;       /* YaRN's magnitude goes to the scores instead of the angles */
     bool embedding_times_root; /* embeddings are multiplied by the root of their width */
     enum logit_scale logit_scale;
     uint32_t width_scale_layers; /* models with so many layers scale scores by the width per head */
 
     enum expert_gate expert_gate; /* 0: softmax; expert_gating_func of the file goes before */
     enum expert_sum expert_sum;
+    bool expert_weights_first; /* an expert's input is scaled, not its output */
 };
 
 /* NULL where the name is not known. */

@@ -115,6 +115,8 @@ static void read_yarn(struct keys *keys, float factor, struct rope_shape *rope)
     rope->yarn = true;
     rope->yarn_beta_fast = key_f32(keys, "rope.scaling.yarn_beta_fast", 32, 0.001f, 1e6f);
     rope->yarn_beta_slow = key_f32(keys, "rope.scaling.yarn_beta_slow", 1, 0.001f, 1e6f);
+    if (keys->arch->yarn_in_scores)
+        return;
     rope->magnitude *= yarn_magnitude(factor, 1);
     if (log_multiplier > 0)
         rope->magnitude /= yarn_magnitude(factor, log_multiplier);
@@ -140,12 +142,12 @@ static void read_scaling(struct keys *keys, struct rope_shape *rope)
         read_yarn(keys, factor, rope);
 }
 
-static void read_ropes(struct keys *keys, struct hparams *hp)
+static void read_ropes(struct keys *keys, const struct layer_shape *layer, struct hparams *hp)
 {
     const struct arch *arch = keys->arch;
     struct rope_shape *rope = &hp->rope[0];
     struct rope_shape *window = &hp->rope[1];
-    uint32_t head = hp->layers[0].head_k;
+    uint32_t head = layer->head_k;
 
     if (arch->rope == ROPE_NONE)
         return;
@@ -168,10 +170,48 @@ static void read_ropes(struct keys *keys, struct hparams *hp)
 
 /* ---------------------------------------------------------------- layers */
 
+/* Layers of another kind than the architecture's own. */
+static bool layer_is_other(struct keys *keys, uint32_t il)
+{
+    const struct gguf_value *recurrent =
+        gguf_find(keys->gguf, key_of(keys, "attention.recurrent_layers"));
+    uint32_t interval;
+
+    if (keys->arch->other_kind == LAYER_CONV)
+        return key_u32_at(keys, "attention.head_count_kv", il, 1, 0, MODEL_MAX_HEADS) == 0;
+    if (keys->arch->other_kind != LAYER_DELTA)
+        return false;
+    if (recurrent && recurrent->is_array && recurrent->kind == GGUF_BOOL)
+        return il < recurrent->n && recurrent->data[il];
+    interval = key_u32(keys, "full_attention_interval", 4, 1, MODEL_MAX_LAYERS);
+    return (il + 1) % interval != 0;
+}
+
+/* Multi-head latent attention: one KV head, whose key is the latent and the part that turns. */
+static void read_latent(struct keys *keys, struct layer_shape *layer)
+{
+    uint32_t n_rope = key_u32(keys, "rope.dimension_count", REQUIRED, 2, MODEL_MAX_HEAD_VALUES);
+
+    layer->kv_rank =
+        key_u32(keys, "attention.kv_lora_rank", REQUIRED, 1, MODEL_MAX_HEAD_VALUES - n_rope);
+    layer->q_rank = key_u32(keys, "attention.q_lora_rank", 0, 0, MODEL_MAX_EMBD);
+    layer->head_q =
+        key_u32(keys, "attention.key_length_mla", REQUIRED, n_rope + 1, MODEL_MAX_HEAD_VALUES);
+    layer->head_out =
+        key_u32(keys, "attention.value_length_mla", REQUIRED, 1, MODEL_MAX_HEAD_VALUES);
+    layer->n_kv_heads = 1;
+    layer->head_k = layer->kv_rank + n_rope;
+    layer->head_v = layer->kv_rank;
+}
+
 static void read_heads(struct keys *keys, const struct hparams *hp, uint32_t il,
                        struct layer_shape *layer)
 {
     layer->n_heads = key_u32_at(keys, "attention.head_count", il, UINT32_MAX, 1, MODEL_MAX_HEADS);
+    if (layer->kind == LAYER_LATENT) {
+        read_latent(keys, layer);
+        return;
+    }
     layer->n_kv_heads =
         key_u32_at(keys, "attention.head_count_kv", il, layer->n_heads, 1, MODEL_MAX_HEADS);
     if (layer->n_heads % layer->n_kv_heads)
@@ -184,6 +224,8 @@ static void read_heads(struct keys *keys, const struct hparams *hp, uint32_t il,
                             MODEL_MAX_HEAD_VALUES);
     layer->head_v =
         key_u32(keys, "attention.value_length", layer->head_k, 1, MODEL_MAX_HEAD_VALUES);
+    layer->head_q = layer->head_k;
+    layer->head_out = layer->head_v;
 }
 
 /* 0 where the layer sees everything. A file may give the pattern itself: a period, or a truth value
@@ -204,23 +246,65 @@ static uint32_t read_window(struct keys *keys, uint32_t il)
     return il % period < period - 1 ? window : 0;
 }
 
+static void read_positions(struct keys *keys, uint32_t il, struct layer_shape *layer)
+{
+    const struct arch *arch = keys->arch;
+    const struct gguf_value *window =
+        gguf_find(keys->gguf, key_of(keys, "attention.sliding_window"));
+    bool all_see_all = key_u32(keys, "attention.sliding_window", 0, 0, MODEL_MAX_CONTEXT) == 0;
+    bool chunked = arch->chunk && !(window && all_see_all); /* 0 turns the chunks off */
+    bool skips =
+        arch->no_rope_period && (il + 1) % arch->no_rope_period == 0 && !(arch->chunk && !chunked);
+
+    layer->window = read_window(keys, il);
+    layer->has_rope = arch->rope != ROPE_NONE && !skips &&
+                      !(arch->rope_in_window_only && !all_see_all && !layer->window);
+    layer->rope = layer->window && (arch->window_rope_base > 0 || arch->window_rope_plain);
+    layer->chunk = chunked && layer->has_rope ? arch->chunk : 0;
+    layer->temperature = arch->temperature > 0 ? chunked && !layer->has_rope : true;
+}
+
 static void read_layer(struct keys *keys, const struct hparams *hp, uint32_t il,
                        struct layer_shape *layer)
 {
     const struct arch *arch = keys->arch;
     uint32_t n_dense = key_u32(keys, "leading_dense_block_count", 0, 0, MODEL_MAX_LAYERS);
     uint32_t step = key_u32(keys, "interleave_moe_layer_step", 1, 1, MODEL_MAX_LAYERS);
-    bool all_see_all = key_u32(keys, "attention.sliding_window", 0, 0, MODEL_MAX_CONTEXT) == 0;
 
-    read_heads(keys, hp, il, layer);
-    layer->window = read_window(keys, il);
-    layer->has_rope = arch->rope != ROPE_NONE &&
-                      !(arch->rope_in_window_only && !all_see_all && !layer->window) &&
-                      !(arch->no_rope_period && (il + 1) % arch->no_rope_period == 0);
-    layer->rope = layer->window && (arch->window_rope_base > 0 || arch->window_rope_plain);
+    layer->kind = layer_is_other(keys, il) ? arch->other_kind : arch->kind;
+    if (layer->kind == LAYER_CONV)
+        layer->state_floats = (hp->conv_taps - 1) * hp->n_embd;
+    else if (layer->kind == LAYER_DELTA)
+        layer->state_floats = (hp->conv_taps - 1) * delta_channels(hp) +
+                              hp->delta_value_heads * hp->delta_head * hp->delta_head;
+    else
+        read_heads(keys, hp, il, layer);
+    read_positions(keys, il, layer);
     layer->experts = hp->n_experts > 0 && il >= n_dense && (il + 1) % step == 0;
     if (!layer->experts)
         layer->n_ff = key_u32_at(keys, "feed_forward_length", il, UINT32_MAX, 1, MODEL_MAX_FF);
+}
+
+/* Convolutions and delta nets; the bounds keep every product below 32 bits. */
+static void read_recurrence(struct keys *keys, struct hparams *hp)
+{
+    uint32_t inner;
+
+    if (keys->arch->other_kind == LAYER_CONV)
+        hp->conv_taps = key_u32(keys, "shortconv.l_cache", REQUIRED, 2, 64);
+    if (keys->arch->other_kind != LAYER_DELTA)
+        return;
+    hp->conv_taps = key_u32(keys, "ssm.conv_kernel", REQUIRED, 2, 64);
+    hp->delta_head = key_u32(keys, "ssm.state_size", REQUIRED, 1, 512);
+    hp->delta_key_heads = key_u32(keys, "ssm.group_count", REQUIRED, 1, 1024);
+    hp->delta_value_heads = key_u32(keys, "ssm.time_step_rank", REQUIRED, 1, 1024);
+    inner = key_u32(keys, "ssm.inner_size", REQUIRED, 1, MODEL_MAX_FF);
+    if (hp->delta_value_heads % hp->delta_key_heads)
+        keys_fail(keys, STATUS_FORMAT, key_of(keys, "ssm.time_step_rank"),
+                  "is no multiple of ssm.group_count");
+    if (inner != hp->delta_value_heads * hp->delta_head)
+        keys_fail(keys, STATUS_FORMAT, key_of(keys, "ssm.inner_size"),
+                  "is not the width of all heads together");
 }
 
 static void read_expert_gate(struct keys *keys, struct hparams *hp)
@@ -289,23 +373,54 @@ static void read_scales(struct keys *keys, struct hparams *hp)
     if (arch->alibi)
         hp->alibi_bias = key_f32(keys, "attention.max_alibi_bias", arch->alibi_bias, 0, 1e3f);
     (void)gguf_get_bool(keys->gguf, key_of(keys, "use_parallel_residual"), &hp->parallel);
+    hp->qk_bare_norm = arch->qk_bare_norm_experts && hp->n_experts != arch->qk_bare_norm_experts;
     hp->parallel =
         arch->residual == RESIDUAL_PARALLEL || (arch->residual == RESIDUAL_BY_KEY && hp->parallel);
 }
 
-static void read_attention_scale(struct keys *keys, struct hparams *hp)
+/* The square of YaRN's magnitude, for queries and keys that do not have it themselves. Files of
+ * such models give the weight of the logarithm with the 0.1 in it. */
+static float yarn_score_scale(struct keys *keys)
 {
-    const struct layer_shape *layer = &hp->layers[0];
-    float head = (float)layer->head_k;
+    float factor = key_f32(keys, "rope.scaling.factor", 1, 0, 1e6f);
+    float weight = key_f32(keys, "rope.scaling.yarn_log_multiplier", 0, 0, 100);
+    float magnitude = yarn_magnitude(factor, 10 * weight);
+    struct gguf_text type = {0};
+
+    (void)gguf_get_text(keys->gguf, key_of(keys, "rope.scaling.type"), &type);
+    return text_is(type, "yarn") ? magnitude * magnitude : 1;
+}
+
+/* The first layer that attends: scales and rotation are the same in all of them. */
+static const struct layer_shape *attending_layer(const struct hparams *hp)
+{
+    for (uint32_t il = 0; il < hp->n_layers; il++) {
+        if (hp->layers[il].head_k)
+            return &hp->layers[il];
+    }
+    return NULL;
+}
+
+static void read_attention_scale(struct keys *keys, const struct layer_shape *layer,
+                                 struct hparams *hp)
+{
+    float head = (float)layer->head_q;
 
     if (hp->n_layers == keys->arch->width_scale_layers)
         head = (float)hp->n_embd / (float)layer->n_heads;
     hp->attention_scale = key_f32(keys, "attention.scale", 0, 0, 1e9f);
     if (hp->attention_scale == 0)
         hp->attention_scale = 1 / sqrtf(head);
+    if (keys->arch->yarn_in_scores)
+        hp->attention_scale *= yarn_score_scale(keys);
     hp->temperature = key_f32(keys, "attention.temperature_scale", 0, 0, 1e3f);
     hp->temperature_floor = key_u32(keys, "rope.scaling.original_context_length", hp->n_ctx_train,
                                     1, MODEL_MAX_CONTEXT);
+    if (keys->arch->temperature > 0) {
+        hp->temperature = keys->arch->temperature;
+        hp->temperature_offset = keys->arch->temperature_offset;
+        hp->temperature_floor = keys->arch->temperature_floor;
+    }
 }
 
 enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struct hparams *out,
@@ -314,15 +429,19 @@ enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struc
     struct keys keys = {.gguf = gguf, .arch = arch, .fault = fault};
     const char *eps = arch->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon"
                                              : "attention.layer_norm_epsilon";
+    const struct layer_shape *attends;
     uint32_t n_layers = key_u32(&keys, "block_count", REQUIRED, 1, MODEL_MAX_LAYERS);
 
+    n_layers -= key_u32(&keys, "nextn_predict_layers", 0, 0, n_layers - 1);
     *out = (struct hparams){0};
     out->n_embd = key_u32(&keys, "embedding_length", REQUIRED, 1, MODEL_MAX_EMBD);
     out->n_ctx_train = key_u32(&keys, "context_length", REQUIRED, 1, MODEL_MAX_CONTEXT);
+    out->query_gate = arch->query_gate;
     out->norm_eps = key_f32(&keys, eps, 1e-5f, 0, 1);
     read_vocab(&keys, out);
     read_experts(&keys, out);
     read_scales(&keys, out);
+    read_recurrence(&keys, out);
     if (keys.status)
         return keys.status;
     out->layers = MEM_NEW_N(struct layer_shape, n_layers);
@@ -331,9 +450,10 @@ enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struc
     out->n_layers = n_layers;
     for (uint32_t il = 0; il < n_layers && !keys.status; il++)
         read_layer(&keys, out, il, &out->layers[il]);
-    if (!keys.status) {
-        read_ropes(&keys, out);
-        read_attention_scale(&keys, out);
+    attends = attending_layer(out);
+    if (!keys.status && attends) {
+        read_ropes(&keys, attends, out);
+        read_attention_scale(&keys, attends, out);
     }
     if (keys.status)
         hparams_free(out);
@@ -344,68 +464,4 @@ void hparams_free(struct hparams *hparams)
 {
     mem_free(hparams->layers);
     *hparams = (struct hparams){0};
-}
-
-/* ---------------------------------------------------------------- shapes */
-
-uint32_t layer_key_floats(const struct layer_shape *layer)
-{
-    return layer->n_kv_heads * layer->head_k;
-}
-
-uint32_t layer_value_floats(const struct layer_shape *layer)
-{
-    return layer->n_kv_heads * layer->head_v;
-}
-
-static uint64_t layer_dim(const struct hparams *hp, const struct layer_shape *layer, enum dim dim,
-                          bool gate_in_up)
-{
-    uint64_t q = (uint64_t)layer->n_heads * layer->head_k;
-
-    switch (dim) {
-    case DIM_Q:
-        return q;
-    case DIM_K:
-        return layer_key_floats(layer);
-    case DIM_V:
-        return layer_value_floats(layer);
-    case DIM_QKV:
-        return q + layer_key_floats(layer) + layer_value_floats(layer);
-    case DIM_ATT:
-        return (uint64_t)layer->n_heads * layer->head_v;
-    case DIM_HEADS:
-        return layer->n_heads;
-    case DIM_FF:
-        return layer->n_ff;
-    case DIM_UP:
-        return gate_in_up ? 2 * (uint64_t)layer->n_ff : layer->n_ff;
-    case DIM_EXPERTS:
-        return hp->n_experts;
-    case DIM_EXPERT_FF:
-        return hp->n_expert_ff;
-    case DIM_SHARED_FF:
-        return hp->n_shared_ff;
-    default:
-        return 0;
-    }
-}
-
-uint64_t hparams_dim(const struct hparams *hparams, const struct layer_shape *layer, enum dim dim,
-                     bool gate_in_up)
-{
-    switch (dim) {
-    case DIM_ONE:
-        return 1;
-    case DIM_EMBD:
-        return hparams->n_embd;
-    case DIM_VOCAB:
-        return hparams->n_vocab;
-    case DIM_CONTEXT:
-        return hparams->n_ctx_train;
-    case DIM_ROPE_PAIRS:
-        return hparams->rope[0].n_values / 2;
-    default:
-        return layer ? layer_dim(hparams, layer, dim, gate_in_up) : 0;
-    }
 }

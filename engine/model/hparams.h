@@ -30,15 +30,23 @@ struct rope_shape {
 };
 
 struct layer_shape {
+    enum layer_kind kind;
     bool experts;  /* feed-forward of experts instead of a dense one */
     bool has_rope; /* rope[rope] applies to q and k */
     uint8_t rope;  /* index into hparams.rope */
     uint32_t n_heads;
     uint32_t n_kv_heads;
-    uint32_t head_k; /* values of one head's key and query */
+    uint32_t head_k; /* floats of one head's key and value, as they are kept */
     uint32_t head_v;
-    uint32_t n_ff;   /* width of the dense feed-forward; 0 where there is none */
-    uint32_t window; /* keys at a distance < window are seen; 0: all */
+    uint32_t head_q; /* of one head's query and output; the same but in latent layers */
+    uint32_t head_out;
+    uint32_t q_rank;  /* latent layers: width of the queries' bottleneck, or 0 */
+    uint32_t kv_rank; /* and of what is kept: the first of a key's floats, which is its value */
+    uint32_t n_ff;    /* width of the dense feed-forward; 0 where there is none */
+    uint32_t window;  /* keys at a distance < window are seen; 0: all */
+    uint32_t chunk;   /* keys since the last multiple of chunk are seen; 0: all */
+    bool temperature;
+    uint32_t state_floats; /* of a sequence, whatever its length: convolutions and delta nets */
 };
 
 struct hparams {
@@ -56,7 +64,12 @@ struct hparams {
     float qkv_clamp;       /* queries, keys and values are cut at ± this; 0: not */
     float alibi_bias;      /* 0: no ALiBi */
     float temperature;     /* queries grow with the logarithm of the position; 0: not */
+    float temperature_offset;
     uint32_t temperature_floor;
+    bool qk_bare_norm;
+    bool query_gate;
+    uint32_t conv_taps;
+    uint32_t delta_key_heads, delta_value_heads, delta_head; /* heads are delta_head wide */
     struct rope_shape rope[MODEL_MAX_ROPES];
 
     uint32_t n_experts, n_experts_used, n_expert_ff, n_shared_ff;
@@ -77,8 +90,10 @@ void hparams_free(struct hparams *hparams);
 /* The number behind a symbol of a shape. layer may be NULL for symbols of the whole model. */
 uint64_t hparams_dim(const struct hparams *hparams, const struct layer_shape *layer, enum dim dim,
                      bool gate_in_up);
+/* Channels of a delta net's convolution: keys for queries, keys, values. */
+uint32_t delta_channels(const struct hparams *hparams);
 /* Floats of one token's keys and values. */
 uint32_t layer_key_floats(const struct layer_shape *layer);
-uint32_t layer_value_floats(const struct layer_shape *layer);
+uint32_t layer_value_floats(const struct layer_shape *layer); /* 0 where keys are values too */
 
 #endif

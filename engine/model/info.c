@@ -143,7 +143,8 @@ static void fill_numbers(struct model *model)
     struct model_info *info = &model->info;
     const struct gguf_value *tokens = gguf_find(model->gguf, "tokenizer.ggml.tokens");
 
-    info->n_layers = number(model, "block_count", MODEL_MAX_LAYERS);
+    info->n_layers = model->hparams.layers ? model->hparams.n_layers
+                                           : number(model, "block_count", MODEL_MAX_LAYERS);
     info->n_embd = number(model, "embedding_length", MODEL_MAX_EMBD);
     info->n_ctx_train = number(model, "context_length", MODEL_MAX_CONTEXT);
     info->n_heads = number(model, "attention.head_count", MODEL_MAX_HEADS);
@@ -195,6 +196,9 @@ enum status info_fill(struct model *model, const char *fallback_name, uint64_t f
     count_tensors(model, bytes, active, flops);
     count_kv(model, kv);
     describe_types(model);
+    info->rewinds = true;
+    for (uint32_t il = 0; il < model->hparams.n_layers; il++)
+        info->rewinds = info->rewinds && model->hparams.layers[il].state_floats == 0;
     info->name = model->name;
     info->architecture = model->architecture;
     info->types = model->types;

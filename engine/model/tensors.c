@@ -110,8 +110,10 @@ static enum status bind_weight(const struct binder *b, const char *prefix,
                                const struct gguf_tensor **out)
 {
     char name[96];
+    bool bare = slot >= layer_slots && slot < layer_slots + SLOT_COUNT &&
+                (BARE_SLOTS >> (slot - layer_slots) & 1);
 
-    snprintf(name, sizeof name, "%s%s.weight", prefix, slot->name);
+    snprintf(name, sizeof name, "%s%s%s", prefix, slot->name, bare ? "" : ".weight");
     return bind_one(b, name, slot->dims, optional, out);
 }
 
@@ -128,9 +130,21 @@ static enum status bind_bias(const struct binder *b, const char *prefix,
     return bind_one(b, name, dims, optional, out);
 }
 
+/* A latent layer has its queries at once, or through a bottleneck. */
+static uint64_t wanted_slots(const struct binder *b)
+{
+    const struct arch *arch = b->arch;
+    uint64_t bottleneck = SLOT(LATENT_Q_A) | SLOT(LATENT_Q_A_NORM) | SLOT(LATENT_Q_B);
+    uint64_t mixer = b->layer->kind == arch->kind ? arch->layer : arch->other_layer;
+
+    if (b->layer->kind == LAYER_LATENT)
+        mixer &= b->layer->q_rank ? ~SLOT(ATTN_Q) : ~bottleneck;
+    return mixer | (b->layer->experts ? arch->experts : arch->dense);
+}
+
 static enum status bind_layer(const struct binder *b, uint32_t il, struct layer_tensors *out)
 {
-    uint64_t want = b->arch->layer | (b->layer->experts ? b->arch->experts : b->arch->dense);
+    uint64_t want = wanted_slots(b);
     char prefix[24];
 
     snprintf(prefix, sizeof prefix, "blk.%u.", il);

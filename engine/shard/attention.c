@@ -5,10 +5,10 @@
  * up to its own position, so rows of one pass see each other exactly as if they had come one by
  * one.
  *
- * A work item is one row and one KV head with the query heads that share it: a page of keys is read
- * once for the group. A row's scores, softmax and weighted sum go over the positions in ascending
- * order, whatever the pass looks like; this is what makes the result independent of batching,
- * chunking, threads and splits. */
+ * A work item is one row and one KV head with up to HEADS_PER_ITEM of the query heads that share
+ * it: a page of keys is read once for them. A row's scores, softmax and weighted sum go over the
+ * positions in ascending order, whatever the pass looks like; this is what makes the result
+ * independent of batching, chunking, threads and splits. */
 #include "engine/shard/shard.h"
 
 #include <math.h>
@@ -18,8 +18,10 @@ struct attention {
     struct pass *pass;
     float *qkv;
     size_t ld_qkv;
-    size_t key_at; /* columns of qkv where keys and values begin */
+    size_t n_query; /* columns of qkv that are queries, and where the others begin */
+    size_t key_at;
     size_t value_at;
+    size_t gate_at;
 };
 
 static void norm_heads(const struct attention *a, uint32_t slot, float *x, uint32_t n_heads)
@@ -60,8 +62,20 @@ static void turn_heads(const struct attention *a, size_t row, float *x, uint32_t
         rope_turn(pass->arch->rope, x + (size_t)h * pass->shape->head_k, angles, table->n_values);
 }
 
+static void norm_bare(const struct attention *a, float *x, uint32_t n_heads)
+{
+    uint32_t head = a->pass->shape->head_k;
+
+    for (uint32_t h = 0; h < n_heads; h++)
+        norm_row(a->pass->shard, x + (size_t)h * head, x + (size_t)h * head, NULL, NULL, head);
+}
+
 static void norm_queries_and_keys(const struct attention *a, float *query, float *key)
 {
+    if (a->pass->hparams->qk_bare_norm && a->pass->shape->has_rope) {
+        norm_bare(a, query, a->pass->shape->n_heads);
+        norm_bare(a, key, a->pass->shape->n_kv_heads);
+    }
     norm_heads(a, SLOT_ATTN_Q_NORM, query, a->pass->shape->n_heads);
     norm_heads(a, SLOT_ATTN_K_NORM, key, a->pass->shape->n_kv_heads);
 }
@@ -75,13 +89,13 @@ static void clamp(const struct pass *pass, float *x, size_t n)
 }
 
 /* Far positions look at more keys; their scores are spread wider. */
-static void heat_query(const struct attention *a, float *query, uint32_t pos)
+void heat_query(const struct pass *pass, float *query, size_t n, uint32_t pos)
 {
-    const struct hparams *hp = a->pass->hparams;
-    float step = floorf((float)pos / (float)hp->temperature_floor);
+    const struct hparams *hp = pass->hparams;
+    float step = floorf(((float)pos + hp->temperature_offset) / (float)hp->temperature_floor);
 
-    if (hp->temperature > 0)
-        a->pass->shard->ops->scale(query, logf(step + 1) * hp->temperature + 1, a->key_at);
+    if (hp->temperature > 0 && pass->shape->temperature)
+        pass->shard->ops->scale(query, logf(step + 1) * hp->temperature + 1, n);
 }
 
 static void store_row(const struct attention *a, const struct shard_row *row, const float *key,
@@ -100,6 +114,34 @@ static void store_row(const struct attention *a, const struct shard_row *row, co
     }
 }
 
+/* Queries that bring gates come head by head: query, gate. Gates are moved behind the values. */
+static void split_gates(const struct attention *a, float *query)
+{
+    size_t head = a->pass->shape->head_q;
+    float *gate = query + a->gate_at;
+
+    for (size_t h = 0; h < a->pass->shape->n_heads; h++) {
+        memcpy(gate + h * head, query + (2 * h + 1) * head, head * sizeof *gate);
+        memmove(query + h * head, query + 2 * h * head, head * sizeof *query);
+    }
+}
+
+static void gate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct attention *a = ctx;
+    const struct scratch *scratch = &a->pass->shard->scratch;
+    size_t n = a->n_query;
+
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        const float *gate = a->qkv + r * a->ld_qkv + a->gate_at;
+        float *out = scratch->attended + r * scratch->ld_attended;
+
+        for (size_t i = 0; i < n; i++)
+            out[i] /= 1 + expf(-gate[i]);
+    }
+}
+
 static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
     const struct attention *a = ctx;
@@ -112,6 +154,8 @@ static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         float *key = query + a->key_at;
         float *value = query + a->value_at;
 
+        if (pass->hparams->query_gate)
+            split_gates(a, query);
         add_bias(pass, SLOT_ATTN_QKV, query, a->value_at + layer_value_floats(shape));
         add_bias(pass, SLOT_ATTN_Q, query, (size_t)shape->n_heads * shape->head_k);
         add_bias(pass, SLOT_ATTN_K, key, layer_key_floats(shape));
@@ -123,22 +167,22 @@ static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         turn_heads(a, r, key, shape->n_kv_heads);
         if (pass->arch->qk_norm_after_rope)
             norm_queries_and_keys(a, query, key);
-        heat_query(a, query, pass->rows[r].pos);
+        heat_query(pass, query, a->n_query, pass->rows[r].pos);
         store_row(a, &pass->rows[r], key, value);
     }
 }
 
 /* ---------------------------------------------------------------- attending */
 
-struct view { /* one row's look at one KV head */
+struct view { /* what some query heads of one row see of their KV head */
     uint32_t slot;
-    uint32_t begin, end; /* positions seen */
+    uint32_t begin, end; /* positions */
     uint32_t kv_head;
-    uint32_t group; /* query heads */
-    const float *query;
-    float *scores; /* [group, ld_scores] */
+    uint32_t head, n_heads; /* query heads */
+    const float *query;     /* [n_heads, head_k] */
+    float *scores;          /* [n_heads, ld_scores] */
     size_t ld_scores;
-    float *out; /* [group, head_v] */
+    float *out; /* [n_heads, head_v] */
 };
 
 static uint32_t block_end(const struct view *v, uint32_t pos)
@@ -158,7 +202,7 @@ static void score(const struct pass *pass, const struct view *v)
         const float *keys = kv_keys(layer, kv_block(kv, v->slot, pos), v->kv_head);
 
         end = block_end(v, pos);
-        for (uint32_t g = 0; g < v->group; g++) {
+        for (uint32_t g = 0; g < v->n_heads; g++) {
             const float *query = v->query + (size_t)g * layer->head_k;
             float *scores = v->scores + g * v->ld_scores;
 
@@ -189,10 +233,9 @@ static void shape_scores(const struct pass *pass, const struct view *v)
     float cap = pass->hparams->attention_cap;
     uint32_t n = v->end - v->begin;
 
-    for (uint32_t g = 0; g < v->group; g++) {
+    for (uint32_t g = 0; g < v->n_heads; g++) {
         float *scores = v->scores + g * v->ld_scores;
-        float slope =
-            pass->hparams->alibi_bias > 0 ? alibi_slope(pass, v->kv_head * v->group + g) : 0;
+        float slope = pass->hparams->alibi_bias > 0 ? alibi_slope(pass, v->head + g) : 0;
 
         for (uint32_t i = 0; cap > 0 && i < n; i++)
             scores[i] = cap * tanhf(scores[i] / cap);
@@ -207,11 +250,11 @@ static void weigh(const struct pass *pass, const struct view *v)
     const float *sinks = pass->weights->vector[SLOT_ATTN_SINKS];
     uint32_t n = v->end - v->begin;
 
-    for (uint32_t g = 0; g < v->group; g++) {
+    for (uint32_t g = 0; g < v->n_heads; g++) {
         float *scores = v->scores + g * v->ld_scores;
 
         if (sinks)
-            scores[n] = sinks[v->kv_head * v->group + g];
+            scores[n] = sinks[v->head + g];
         pass->shard->ops->softmax(scores, n + (sinks ? 1 : 0));
     }
 }
@@ -221,48 +264,84 @@ static void mix(const struct pass *pass, const struct view *v)
     const struct kv *kv = pass->shard->kv;
     const struct kv_layer *layer = &kv->layers[pass->layer];
 
-    memset(v->out, 0, (size_t)v->group * layer->head_v * sizeof(float));
+    memset(v->out, 0, (size_t)v->n_heads * layer->head_v * sizeof(float));
     for (uint32_t pos = v->begin, end; pos < v->end; pos = end) {
         const float *values = kv_values(layer, kv_block(kv, v->slot, pos), v->kv_head);
 
         end = block_end(v, pos);
-        for (uint32_t g = 0; g < v->group; g++) {
+        for (uint32_t g = 0; g < v->n_heads; g++) {
             float *out = v->out + (size_t)g * layer->head_v;
             const float *scores = v->scores + g * v->ld_scores;
 
             for (uint32_t t = pos; t < end; t++)
                 pass->shard->ops->axpy(scores[t - v->begin],
-                                       values + (size_t)(t % SHARD_KV_BLOCK_TOKENS) * layer->head_v,
+                                       values +
+                                           (size_t)(t % SHARD_KV_BLOCK_TOKENS) * layer->value_step,
                                        out, layer->head_v);
         }
     }
 }
 
+enum { HEADS_PER_ITEM = SCORE_ROWS };
+
+struct attend {
+    const struct pass *pass;
+    const float *queries;
+    size_t ld_queries;
+    float *out;
+    size_t ld_out;
+    size_t parts; /* items that share a KV head */
+};
+
+/* The first position that a row at `pos` sees. */
+static uint32_t first_seen(const struct layer_shape *shape, uint32_t pos)
+{
+    if (shape->window && pos + 1 > shape->window)
+        return pos + 1 - shape->window;
+    return shape->chunk ? pos - pos % shape->chunk : 0;
+}
+
 static void attend_items(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
-    const struct attention *a = ctx;
+    const struct attend *a = ctx;
     const struct pass *pass = a->pass;
     const struct layer_shape *shape = pass->shape;
     const struct scratch *scratch = &pass->shard->scratch;
     uint32_t group = shape->n_heads / shape->n_kv_heads;
 
     for (size_t i = begin; i < end; i++) {
-        size_t r = i / shape->n_kv_heads;
-        uint32_t head = (uint32_t)(i % shape->n_kv_heads);
-        uint32_t pos = pass->rows[r].pos;
-        struct view v = {.slot = pass->rows[r].slot, .end = pos + 1, .kv_head = head};
+        size_t r = i / (shape->n_kv_heads * a->parts);
+        uint32_t first = (uint32_t)(i % a->parts) * HEADS_PER_ITEM;
+        struct view v = {.slot = pass->rows[r].slot, .end = pass->rows[r].pos + 1};
 
-        v.begin = shape->window && v.end > shape->window ? v.end - shape->window : 0;
-        v.group = group;
-        v.query = a->qkv + r * a->ld_qkv + (size_t)head * group * shape->head_k;
-        v.scores = scratch->scores + (size_t)thread * scratch->ld_scores;
-        v.ld_scores = (size_t)pass->shard->spec.n_ctx_tokens + 1;
-        v.out = scratch->attended + r * scratch->ld_attended + (size_t)head * group * shape->head_v;
+        v.kv_head = (uint32_t)(i / a->parts % shape->n_kv_heads);
+        v.head = v.kv_head * group + first;
+        v.n_heads = group - first < HEADS_PER_ITEM ? group - first : HEADS_PER_ITEM;
+        v.begin = first_seen(shape, pass->rows[r].pos);
+        v.query = a->queries + r * a->ld_queries + (size_t)v.head * shape->head_k;
+        v.scores = scratch->scores + (size_t)thread * SCORE_ROWS * scratch->ld_scores;
+        v.ld_scores = scratch->ld_scores;
+        v.out = a->out + r * a->ld_out + (size_t)v.head * shape->head_v;
         score(pass, &v);
         shape_scores(pass, &v);
         weigh(pass, &v);
         mix(pass, &v);
     }
+}
+
+void attend(const struct pass *pass, const float *queries, size_t ld_queries, float *out,
+            size_t ld_out)
+{
+    uint32_t group = pass->shape->n_heads / pass->shape->n_kv_heads;
+    struct attend a = {.pass = pass,
+                       .queries = queries,
+                       .ld_queries = ld_queries,
+                       .out = out,
+                       .ld_out = ld_out,
+                       .parts = (group + HEADS_PER_ITEM - 1) / HEADS_PER_ITEM};
+
+    compute_parallel(pass->shard->compute, pass->n_rows * pass->shape->n_kv_heads * a.parts,
+                     attend_items, &a);
 }
 
 static void project(const struct attention *a, const float *in)
@@ -288,12 +367,15 @@ void attention_run(struct pass *pass, const float *in, float *branch)
     const struct scratch *scratch = &pass->shard->scratch;
     struct attention a = {.pass = pass, .qkv = scratch->qkv, .ld_qkv = scratch->ld_qkv};
 
-    a.key_at = (size_t)pass->shape->n_heads * pass->shape->head_k;
+    a.n_query = (size_t)pass->shape->n_heads * pass->shape->head_q;
+    a.key_at = a.n_query * (pass->hparams->query_gate ? 2 : 1);
     a.value_at = a.key_at + layer_key_floats(pass->shape);
+    a.gate_at = a.value_at + layer_value_floats(pass->shape);
     project(&a, in);
     compute_parallel(pass->shard->compute, pass->n_rows, finish_rows, &a);
-    compute_parallel(pass->shard->compute, pass->n_rows * pass->shape->n_kv_heads, attend_items,
-                     &a);
+    attend(pass, a.qkv, a.ld_qkv, scratch->attended, scratch->ld_attended);
+    if (pass->hparams->query_gate)
+        compute_parallel(pass->shard->compute, pass->n_rows, gate_rows, &a);
     compute_matmul(pass->shard->compute, pass->weights->matrix[SLOT_ATTN_OUT], scratch->attended,
                    scratch->ld_attended, pass->n_rows, branch, pass->hparams->n_embd);
 }

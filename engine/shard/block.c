@@ -1,4 +1,4 @@
-/* One transformer layer, as the architecture's row describes it.
+/* One layer, as the architecture's row describes it.
  *
  * Sequential: x += attention(norm(x)), then x += ffn(norm(x)). Parallel: both read x and are added
  * together. Norms may stand before a branch, after it, or both; a branch without a norm of its own
@@ -87,6 +87,24 @@ static void add_branch(const struct pass *pass, float *branch, uint32_t bias_slo
     compute_parallel(pass->shard->compute, pass->n_rows, add_rows, &step);
 }
 
+static void mix_tokens(struct pass *pass, const float *in, float *branch)
+{
+    switch (pass->shape->kind) {
+    case LAYER_ATTENTION:
+        attention_run(pass, in, branch);
+        break;
+    case LAYER_LATENT:
+        latent_run(pass, in, branch);
+        break;
+    case LAYER_CONV:
+        conv_run(pass, in, branch);
+        break;
+    case LAYER_DELTA:
+        delta_run(pass, in, branch);
+        break;
+    }
+}
+
 static void feed_forward(struct pass *pass, const float *in, float *branch)
 {
     if (pass->shape->experts)
@@ -116,7 +134,7 @@ void block_run(struct pass *pass)
     uint32_t after = arch->post_attn_norm_is_ffns ? NO_SLOT : SLOT_POST_ATTN_NORM;
     const float *in = norm_in(pass, first, pass->hidden);
 
-    attention_run(pass, in, branch);
+    mix_tokens(pass, in, branch);
     if (parallel)
         in = parallel_in(pass, in);
     add_branch(pass, branch, SLOT_ATTN_OUT, after);

@@ -5,11 +5,15 @@
  * that was used last is used first, and memory that has never been needed never becomes resident.
  * Within a page, the keys of one head lie together, which is how attention reads them.
  *
+ * Layers that keep a state instead (convolutions, delta nets) have a fixed number of floats per
+ * slot. A state knows only the present: a sequence that is cut is begun again.
+ *
  * kv_extend first walks the rows without changing anything, then takes the pages: a pass that does
  * not fit leaves every sequence as it was. */
 #include "engine/shard/kv.h"
 
 #include <assert.h>
+#include <string.h>
 
 static size_t page_floats(const struct layer_shape *layers, uint32_t n_layers)
 {
@@ -21,9 +25,20 @@ static size_t page_floats(const struct layer_shape *layers, uint32_t n_layers)
     return floats;
 }
 
-uint64_t kv_bytes(const struct layer_shape *layers, uint32_t n_layers, uint32_t n_blocks)
+static size_t slot_floats(const struct layer_shape *layers, uint32_t n_layers)
 {
-    return (uint64_t)page_floats(layers, n_layers) * sizeof(float) * n_blocks;
+    size_t floats = 0;
+
+    for (uint32_t i = 0; i < n_layers; i++)
+        floats += layers[i].state_floats;
+    return floats;
+}
+
+uint64_t kv_bytes(const struct layer_shape *layers, uint32_t n_layers,
+                  const struct shard_spec *spec)
+{
+    return sizeof(float) * ((uint64_t)page_floats(layers, n_layers) * spec->n_kv_blocks +
+                            (uint64_t)slot_floats(layers, n_layers) * spec->n_slots);
 }
 
 static void kv_lay_out(struct kv *kv, const struct layer_shape *layers, uint32_t n_layers)
@@ -35,8 +50,12 @@ static void kv_lay_out(struct kv *kv, const struct layer_shape *layers, uint32_t
         kv->layers[i].head_v = layers[i].head_v;
         kv->layers[i].key = at;
         at += (size_t)layer_key_floats(&layers[i]) * SHARD_KV_BLOCK_TOKENS;
-        kv->layers[i].value = at;
+        kv->layers[i].value = layer_value_floats(&layers[i]) ? at : kv->layers[i].key;
+        kv->layers[i].value_step =
+            layer_value_floats(&layers[i]) ? layers[i].head_v : layers[i].head_k;
         at += (size_t)layer_value_floats(&layers[i]) * SHARD_KV_BLOCK_TOKENS;
+        kv->layers[i].state = kv->state_floats;
+        kv->state_floats += layers[i].state_floats;
     }
     kv->block_floats = at;
 }
@@ -62,8 +81,10 @@ enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
         kv_lay_out(kv, layers, n_layers);
     if (kv->block_floats)
         kv->pool = mem_aligned(64, kv->n_blocks, kv->block_floats * sizeof(float));
-    if (!kv->table || !kv->length || !kv->ahead || !kv->free || !kv->layers ||
-        (kv->block_floats && !kv->pool)) {
+    if (kv->state_floats)
+        kv->state = MEM_NEW_N(float, kv->n_slots * kv->state_floats);
+    if ((kv->state_floats && !kv->state) || !kv->table || !kv->length || !kv->ahead || !kv->free ||
+        !kv->layers || (kv->block_floats && !kv->pool)) {
         kv_free(&kv);
         return STATUS_NO_MEMORY;
     }
@@ -84,6 +105,7 @@ void kv_free(struct kv **kv)
     mem_free((*kv)->free);
     mem_free((*kv)->layers);
     mem_free((*kv)->pool);
+    mem_free((*kv)->state);
     mem_free(*kv);
     *kv = NULL;
 }
@@ -126,6 +148,9 @@ enum status kv_extend(struct kv *kv, const struct shard_row *rows, size_t n_rows
         if (rows[i].pos % SHARD_KV_BLOCK_TOKENS == 0)
             kv->table[(size_t)slot * kv->blocks_per_slot + rows[i].pos / SHARD_KV_BLOCK_TOKENS] =
                 kv->free[--kv->n_free];
+        if (rows[i].pos == 0 && kv->state)
+            memset(kv->state + (size_t)slot * kv->state_floats, 0,
+                   kv->state_floats * sizeof(float));
         kv->length[slot] = rows[i].pos + 1;
     }
     return STATUS_OK;
@@ -139,6 +164,7 @@ void kv_truncate(struct kv *kv, uint32_t slot, uint32_t from)
     assert(slot < kv->n_slots);
     if (from >= kv->length[slot])
         return;
+    from = kv->state_floats ? 0 : from;
     keep = (from + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
     have = (kv->length[slot] + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
     for (uint32_t b = have; b > keep; b--)

@@ -14,7 +14,8 @@
 /* Which slots are multiplied as matrices; all others are vectors. */
 static bool slot_is_matrix(const struct gguf_tensor *tensor, uint32_t slot)
 {
-    if (slot == SLOT_ATTN_Q_NORM || slot == SLOT_ATTN_K_NORM)
+    if (slot == SLOT_ATTN_Q_NORM || slot == SLOT_ATTN_K_NORM || slot == SLOT_CONV ||
+        slot == SLOT_DELTA_CONV)
         return false;
     return tensor->dims[1] > 1 || tensor->dims[2] > 1 || slot == SLOT_ROUTER;
 }
@@ -68,33 +69,38 @@ static enum status load_vector(const struct gguf_tensor *tensor, float **out)
     return STATUS_OK;
 }
 
-static enum status load_experts(struct shard *shard, const struct gguf_tensor *tensor,
-                                struct weight ***out)
+static enum status load_many(struct shard *shard, const struct gguf_tensor *tensor,
+                             struct weight ***out)
 {
-    struct weight **experts = MEM_NEW_N(struct weight *, (size_t)tensor->dims[2]);
-    enum status status = experts ? STATUS_OK : STATUS_NO_MEMORY;
+    struct weight **weights = MEM_NEW_N(struct weight *, (size_t)tensor->dims[2]);
+    enum status status = weights ? STATUS_OK : STATUS_NO_MEMORY;
 
-    *out = experts;
+    *out = weights;
     for (uint64_t e = 0; e < tensor->dims[2] && !status; e++) {
         struct matrix m = matrix_of(tensor, e);
 
-        status = weight_new(shard->compute, &m, &experts[e]);
+        status = weight_new(shard->compute, &m, &weights[e]);
     }
     forget_pages(shard->model, tensor);
     return status;
 }
 
-static int expert_matrix_of(uint32_t slot)
+/* Where the matrices of a tensor of several go: one per expert, or one per head. */
+static struct weight ***many_of(struct layer_weights *layer, uint32_t slot)
 {
     switch (slot) {
     case SLOT_EXPERT_GATE:
-        return EXPERT_MATRIX_GATE;
+        return &layer->experts[EXPERT_MATRIX_GATE];
     case SLOT_EXPERT_UP:
-        return EXPERT_MATRIX_UP;
+        return &layer->experts[EXPERT_MATRIX_UP];
     case SLOT_EXPERT_DOWN:
-        return EXPERT_MATRIX_DOWN;
+        return &layer->experts[EXPERT_MATRIX_DOWN];
+    case SLOT_LATENT_K_B:
+        return &layer->heads[HEAD_MATRIX_K_B];
+    case SLOT_LATENT_V_B:
+        return &layer->heads[HEAD_MATRIX_V_B];
     default:
-        return -1;
+        return NULL;
     }
 }
 
@@ -105,10 +111,10 @@ static enum status load_layer(struct shard *shard, const struct layer_tensors *t
 
     for (uint32_t s = 0; s < SLOT_COUNT && !status; s++) {
         const struct gguf_tensor *tensor = tensors->weight[s];
-        int expert = expert_matrix_of(s);
+        struct weight ***many = many_of(out, s);
 
-        if (tensor && expert >= 0)
-            status = load_experts(shard, tensor, &out->experts[expert]);
+        if (tensor && many)
+            status = load_many(shard, tensor, many);
         else if (tensor && slot_is_matrix(tensor, s))
             status = load_matrix(shard, tensor, &out->matrix[s]);
         else if (tensor)
@@ -138,7 +144,7 @@ static enum status load_ends(struct shard *shard)
         t->weight[MODEL_SLOT_POSITION_EMBD])
         status = load_matrix(shard, t->weight[MODEL_SLOT_POSITION_EMBD], &shard->positions);
     for (uint32_t s = 0; s < MODEL_SLOT_COUNT && !status; s++) {
-        bool wanted = (s == MODEL_SLOT_TOKEN_EMBD_NORM && spec->embed) ||
+        bool wanted = (s == MODEL_SLOT_TOKEN_EMBD_NORM && (spec->embed || spec->head)) ||
                       (s == MODEL_SLOT_OUTPUT_NORM && spec->head);
 
         if (wanted && t->weight[s])
@@ -200,26 +206,34 @@ enum status shard_load(struct shard *shard)
     return status ? status : load_ropes(shard);
 }
 
-static void unload_layer(struct layer_weights *layer, uint32_t n_experts)
+static void unload_many(struct weight **weights, uint32_t n)
+{
+    for (uint32_t i = 0; weights && i < n; i++)
+        weight_free(&weights[i]);
+    mem_free(weights);
+}
+
+static void unload_layer(struct layer_weights *layer, const struct hparams *hp,
+                         const struct layer_shape *shape)
 {
     for (uint32_t s = 0; s < SLOT_COUNT; s++) {
         weight_free(&layer->matrix[s]);
         mem_free(layer->vector[s]);
         mem_free(layer->bias[s]);
     }
-    for (int m = 0; m < EXPERT_MATRICES; m++) {
-        for (uint32_t e = 0; layer->experts[m] && e < n_experts; e++)
-            weight_free(&layer->experts[m][e]);
-        mem_free(layer->experts[m]);
-    }
+    for (int m = 0; m < EXPERT_MATRICES; m++)
+        unload_many(layer->experts[m], hp->n_experts);
+    for (int m = 0; m < HEAD_MATRICES; m++)
+        unload_many(layer->heads[m], shape->n_heads);
 }
 
 void shard_unload(struct shard *shard)
 {
+    const struct hparams *hp = &shard->model->hparams;
     uint32_t n = shard->layers ? shard->spec.layer_end - shard->spec.layer_begin : 0;
 
     for (uint32_t i = 0; i < n; i++)
-        unload_layer(&shard->layers[i], shard->model->hparams.n_experts);
+        unload_layer(&shard->layers[i], hp, &hp->layers[shard->spec.layer_begin + i]);
     mem_free(shard->layers);
     weight_free(&shard->token_embd);
     weight_free(&shard->separate_head);

@@ -202,6 +202,10 @@ static void add_expert(const struct pass *pass, uint32_t e, const float *in, flo
         return;
     for (size_t i = 0; i < n; i++)
         memcpy(s->expert_in + i * n_embd, in + s->expert_rows[i] * n_embd, n_embd * sizeof *in);
+    for (size_t i = 0; pass->arch->expert_weights_first && i < n; i++) {
+        ops->scale(s->expert_in + i * n_embd, s->expert_weights[i], n_embd);
+        s->expert_weights[i] = 1;
+    }
     run_expert(pass, e, s->expert_in, n, s->expert_out);
     for (size_t i = 0; i < n; i++) {
         float *out = s->expert_out + i * n_embd;

@@ -21,6 +21,18 @@ static void layer_norm(float *out, const float *x, size_t n, float eps)
         out[i] = (x[i] - mean) * scale;
 }
 
+static void rms_norm_bare(float *out, const float *x, size_t n, float eps)
+{
+    double squares = 0;
+    float scale;
+
+    for (size_t i = 0; i < n; i++)
+        squares += (double)x[i] * (double)x[i];
+    scale = (float)(1 / sqrt(squares / (double)n + (double)eps));
+    for (size_t i = 0; i < n; i++)
+        out[i] = x[i] * scale;
+}
+
 void norm_row(const struct shard *shard, float *out, const float *x, const float *weight,
               const float *bias, size_t n)
 {
@@ -28,6 +40,8 @@ void norm_row(const struct shard *shard, float *out, const float *x, const float
 
     if (shard->model->arch->norm == NORM_RMS && weight) {
         shard->ops->rms_norm(out, x, weight, n, eps);
+    } else if (shard->model->arch->norm == NORM_RMS) {
+        rms_norm_bare(out, x, n, eps);
     } else {
         layer_norm(out, x, n, eps);
         for (size_t i = 0; weight && i < n; i++)

@@ -23,16 +23,49 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static void measure_layer(const struct hparams *hp, const struct layer_shape *layer,
-                          const struct shard_spec *spec, struct scratch *s)
+static size_t measure_qkv(const struct hparams *hp, const struct layer_shape *layer)
 {
-    size_t group = layer->n_heads / layer->n_kv_heads;
+    size_t q = hparams_dim(hp, layer, DIM_Q, false);
+
+    switch (layer->kind) {
+    case LAYER_LATENT:
+        return q + layer->head_k;
+    case LAYER_CONV:
+        return 3 * (size_t)hp->n_embd;
+    case LAYER_DELTA: /* channels, gates, and two numbers per head */
+        return delta_channels(hp) + hp->delta_value_heads * ((size_t)hp->delta_head + 2);
+    case LAYER_ATTENTION:
+        break;
+    }
+    return hparams_dim(hp, layer, DIM_QKV, false) + (hp->query_gate ? 2 * q : 0);
+}
+
+static size_t measure_attended(const struct hparams *hp, const struct layer_shape *layer)
+{
+    switch (layer->kind) {
+    case LAYER_CONV:
+        return hp->n_embd;
+    case LAYER_DELTA:
+        return hparams_dim(hp, layer, DIM_DELTA_V, false);
+    case LAYER_LATENT:
+    case LAYER_ATTENTION:
+        break;
+    }
+    return hparams_dim(hp, layer, DIM_ATT, false);
+}
+
+static void measure_layer(const struct hparams *hp, const struct layer_shape *layer,
+                          struct scratch *s)
+{
     size_t ff = larger(layer->n_ff, larger(hp->n_expert_ff, hp->n_shared_ff));
 
-    s->ld_qkv = larger(s->ld_qkv, hparams_dim(hp, layer, DIM_QKV, false));
-    s->ld_attended = larger(s->ld_attended, hparams_dim(hp, layer, DIM_ATT, false));
+    s->ld_qkv = larger(s->ld_qkv, measure_qkv(hp, layer));
+    s->ld_attended = larger(s->ld_attended, measure_attended(hp, layer));
     s->ld_ff = larger(s->ld_ff, 2 * ff);
-    s->ld_scores = larger(s->ld_scores, group * ((size_t)spec->n_ctx_tokens + 1));
+    if (layer->kind == LAYER_LATENT) {
+        s->ld_latent = larger(s->ld_latent, (size_t)layer->n_heads * layer->head_k);
+        s->ld_q_rank = larger(s->ld_q_rank, layer->q_rank);
+    }
 }
 
 static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *spec,
@@ -41,13 +74,17 @@ static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *s
     size_t rows = spec->max_rows;
 
     for (uint32_t il = spec->layer_begin; il < spec->layer_end; il++)
-        measure_layer(hp, &hp->layers[il], spec, s);
+        measure_layer(hp, &hp->layers[il], s);
     s->normed = place(p, rows, hp->n_embd);
     s->qkv = place(p, rows, s->ld_qkv);
     s->attended = place(p, rows, s->ld_attended);
     s->branch = place(p, rows, hp->n_embd);
     s->ff = place(p, rows, s->ld_ff);
-    s->scores = place(p, spec->n_threads, s->ld_scores);
+    s->latent = place(p, rows, s->ld_latent);
+    s->latent_out = place(p, rows, s->ld_latent);
+    s->q_rank = place(p, rows, s->ld_q_rank);
+    s->ld_scores = (size_t)spec->n_ctx_tokens + 1;
+    s->scores = place(p, (size_t)spec->n_threads * SCORE_ROWS, s->ld_scores);
     for (uint32_t i = 0; i < MODEL_MAX_ROPES; i++)
         s->angles[i] = place(p, rows, hp->rope[i].n_values);
     s->router = place(p, rows, hp->n_experts);

@@ -48,8 +48,8 @@ void shard_need(const struct model *model, const struct shard_spec *spec, struct
     *out = (struct shard_need){.weight_bytes = shard_weight_bytes(model, spec)};
     if (!hp->layers || spec->layer_begin > spec->layer_end || spec->layer_end > hp->n_layers)
         return;
-    out->kv_bytes = kv_bytes(hp->layers + spec->layer_begin, spec->layer_end - spec->layer_begin,
-                             spec->n_kv_blocks);
+    out->kv_bytes =
+        kv_bytes(hp->layers + spec->layer_begin, spec->layer_end - spec->layer_begin, spec);
     out->scratch_bytes =
         scratch_bytes(hp, spec) +
         compute_scratch_bytes(spec->engine, spec->max_rows, scratch_max_cols(hp, spec));
@@ -118,6 +118,8 @@ enum status shard_embed(struct shard *shard, const uint32_t *tokens, size_t n_ro
     const struct hparams *hp = &shard->model->hparams;
     const float *norm = shard->model_vector[MODEL_SLOT_TOKEN_EMBD_NORM];
 
+    if (shard->model->arch->final_norm_is_token_embd_norm)
+        norm = NULL;
     if (!shard->embed)
         return STATUS_INVALID;
     for (size_t r = 0; r < n_rows; r++) {
@@ -212,15 +214,16 @@ static void finish_logits(const struct shard *shard, float *logits)
 enum status shard_logits(struct shard *shard, float *hidden, size_t n_rows, float *logits)
 {
     const struct hparams *hp = &shard->model->hparams;
+    uint32_t norm = shard->model->arch->final_norm_is_token_embd_norm ? MODEL_SLOT_TOKEN_EMBD_NORM
+                                                                      : MODEL_SLOT_OUTPUT_NORM;
 
     if (!shard->output || n_rows > shard->spec.max_rows)
         return STATUS_INVALID;
     if (n_rows == 0)
         return STATUS_OK;
     for (size_t r = 0; r < n_rows; r++)
-        norm_row(shard, hidden + r * hp->n_embd, hidden + r * hp->n_embd,
-                 shard->model_vector[MODEL_SLOT_OUTPUT_NORM],
-                 shard->model_bias[MODEL_SLOT_OUTPUT_NORM], hp->n_embd);
+        norm_row(shard, hidden + r * hp->n_embd, hidden + r * hp->n_embd, shard->model_vector[norm],
+                 shard->model_bias[norm], hp->n_embd);
     compute_matmul(shard->compute, shard->output, hidden, hp->n_embd, n_rows, logits, hp->n_vocab);
     for (size_t r = 0; r < n_rows; r++)
         finish_logits(shard, logits + r * hp->n_vocab);

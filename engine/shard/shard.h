@@ -8,11 +8,15 @@
 
 enum expert_matrix { EXPERT_MATRIX_GATE, EXPERT_MATRIX_UP, EXPERT_MATRIX_DOWN, EXPERT_MATRICES };
 
+enum head_matrix { HEAD_MATRIX_K_B, HEAD_MATRIX_V_B, HEAD_MATRICES };
+enum { SCORE_ROWS = 4 }; /* query heads that a thread scores at once */
+
 struct layer_weights { /* NULL where the layer has none */
     struct weight *matrix[SLOT_COUNT];
     float *vector[SLOT_COUNT]; /* norms and other tensors that are not multiplied as matrices */
     float *bias[SLOT_COUNT];
     struct weight **experts[EXPERT_MATRICES]; /* [n_experts] each */
+    struct weight **heads[HEAD_MATRICES];     /* [n_heads] each */
 };
 
 /* Work memory for max_rows rows, one allocation; pages become resident when they are used. */
@@ -23,7 +27,10 @@ struct scratch {
     float *attended;                /* [max_rows, ld_attended] */
     float *branch;                  /* [max_rows, n_embd]: what is added to the residual */
     float *ff;                      /* [max_rows, ld_ff]: gate, up */
-    float *scores;                  /* [n_threads, ld_scores] */
+    float *latent;                  /* [max_rows, ld_latent]: queries over the latent, per head */
+    float *latent_out;              /* [max_rows, ld_latent] */
+    float *q_rank;                  /* [max_rows, ld_q_rank] */
+    float *scores;                  /* [n_threads, SCORE_ROWS, ld_scores] */
     float *angles[MODEL_MAX_ROPES]; /* [max_rows, rope.n_values] */
     float *router;                  /* [max_rows, n_experts] */
     uint32_t *chosen;               /* [max_rows, n_experts_used], ascending */
@@ -32,7 +39,7 @@ struct scratch {
     float *expert_weights;          /* [max_rows] */
     float *expert_in;               /* [max_rows, n_embd] */
     float *expert_out;              /* [max_rows, n_embd] */
-    size_t ld_qkv, ld_attended, ld_ff, ld_scores;
+    size_t ld_qkv, ld_attended, ld_ff, ld_scores, ld_latent, ld_q_rank;
 };
 
 struct shard {
@@ -70,6 +77,15 @@ struct pass {
 void block_run(struct pass *pass);
 /* attention.c: from normed input [n_rows, n_embd] to branch [n_rows, n_embd]. */
 void attention_run(struct pass *pass, const float *in, float *branch);
+void attend(const struct pass *pass, const float *queries, size_t ld_queries, float *out,
+            size_t ld_out); /* queries [n_rows, n_heads, head_k], out [n_rows, n_heads, head_v] */
+void heat_query(const struct pass *pass, float *query, size_t n, uint32_t pos);
+/* latent.c, conv.c, delta.c: the same for the other kinds of layers. */
+void latent_run(struct pass *pass, const float *in, float *branch);
+void conv_run(struct pass *pass, const float *in, float *branch);
+void delta_run(struct pass *pass, const float *in, float *branch);
+/* conv.c: one channel, one step. state [n_taps - 1] with a stride, moved on by x. */
+float convolve(float *state, size_t ld_state, const float *taps, uint32_t n_taps, float x);
 /* ffn.c, moe.c: the same for a dense feed-forward and for one of experts. */
 void ffn_run(struct pass *pass, const float *in, float *branch);
 void ffn_run_shared(struct pass *pass, const float *in, float *branch); /* the shared expert */

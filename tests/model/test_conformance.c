@@ -36,8 +36,10 @@ static enum engine_kind engine;
 
 /* What skein does not run yet; any other case must. */
 static const char *const may_skip[] = {
-    "deepseek2", "deepseek2-lite", "gemma4",      "lfm2",       "llama4",     "qwen35",
-    "qwen35moe", "qwen3next",      "llama-NVFP4", "llama-Q1_0", "llama-Q2_0",
+    "gemma4",
+    "llama-NVFP4",
+    "llama-Q1_0",
+    "llama-Q2_0",
 };
 
 /* ---------------------------------------------------------------- reading */
@@ -126,7 +128,8 @@ static void check_greedy(struct stages *stages, const struct reference *ref, dou
     float *logits = malloc(MAX_TOKENS * (size_t)n_vocab * sizeof(float));
     uint32_t pos = ref->n_tokens;
 
-    stages_forget(stages, 0, 0);
+    /* A model that cannot go back forgets everything, wherever it is cut. */
+    stages_forget(stages, 0, model_info(stages->model)->rewinds ? 0 : ref->n_tokens / 2);
     assert_int_equal(stages_run(stages, 0, 0, ref->tokens, ref->n_tokens, 64, logits), STATUS_OK);
     memmove(logits, logits + (size_t)(ref->n_tokens - 1) * n_vocab, n_vocab * sizeof(float));
     for (uint32_t i = 0; i < ref->n_greedy; i++) {
