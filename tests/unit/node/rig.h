@@ -1,0 +1,53 @@
+#ifndef SKEIN_TESTS_RIG_H
+#define SKEIN_TESTS_RIG_H
+
+/* One control on a bench: events go in by hand, the actions of each step are kept to be looked at.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "node/cluster/control.h"
+
+#define RIG_SECOND 1000000ull
+
+struct rig {
+    struct control *control;
+    struct control_actions actions; /* of the last step */
+    uint64_t now_us;
+    uint8_t self_id[PROTO_ID_BYTES];
+    link_id last_inbound;
+};
+
+/* A node id whose first byte decides which of two is smaller. */
+void rig_id(uint8_t id[static PROTO_ID_BYTES], uint8_t first);
+void rig_card(struct node_card *card, const char *name, uint64_t memory_bytes);
+void rig_model(struct node_card *card, uint8_t hash, const char *name);
+/* self's id begins with 0x50. */
+void rig_new(struct rig *rig, const struct node_card *card, const struct control_options *options);
+void rig_free(struct rig *rig);
+void rig_step(struct rig *rig, struct control_event *event);
+void rig_tick(struct rig *rig, uint64_t by_us); /* time passes, then a tick */
+void rig_seen(struct rig *rig, uint8_t id, const char *address);
+link_id rig_inbound(struct rig *rig, uint8_t id);
+void rig_opened(struct rig *rig, link_id link, uint8_t id); /* a dial */
+void rig_closed(struct rig *rig, link_id link, enum status status, const char *text);
+void rig_message(struct rig *rig, link_id link, struct message *message);
+void rig_send_card(struct rig *rig, link_id link, const struct node_card *card);
+/* An inbound link with its card: a living member. */
+link_id rig_member(struct rig *rig, uint8_t id, const struct node_card *card);
+/* The nth (from 0) action of that kind in the last step; NULL where there are fewer. */
+struct control_action *rig_action(struct rig *rig, enum control_action_kind kind, int nth);
+int rig_count(struct rig *rig, enum control_action_kind kind);
+/* A message of that kind sent on link in the last step, or NULL. */
+struct message *rig_sent(struct rig *rig, link_id link, enum message_kind kind);
+bool rig_view(struct rig *rig, uint8_t id, struct member_view *out);
+/* Keeps all links alive through the time: a PONG from each of them every second. */
+void rig_pass_time(struct rig *rig, uint64_t us, const link_id *links, size_t n);
+struct control_model *rig_control_model(uint8_t hash, uint32_t n_layers, uint64_t layer_bytes);
+void rig_request(struct rig *rig, uint64_t handle, const char *model);
+
+#endif
