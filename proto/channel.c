@@ -298,7 +298,7 @@ enum status channel_receive(struct channel *c, const uint8_t *bytes, size_t n_by
     if (c->state == CHANNEL_BROKEN)
         return fault_set(fault, STATUS_CLOSED, "the channel has failed before");
     while (n_bytes && status == STATUS_OK) {
-        size_t taken = 0, length;
+        size_t taken = 0, length = 0;
 
         if (c->n_collected || n_bytes < LENGTH_BYTES) {
             status = receive_piece(c, bytes, n_bytes, events, &taken, fault);

@@ -100,7 +100,8 @@ enum status frame_reader_take(struct frame_reader *reader, size_t n_bytes, struc
     } else {
         status = first_record(reader, n_bytes, fault);
     }
-    if (status == STATUS_OK && reader->payload_at_bytes == reader->message->payload_bytes) {
+    if (status == STATUS_OK && reader->message &&
+        reader->payload_at_bytes == reader->message->payload_bytes) {
         *out = reader->message;
         reader->message = NULL;
     }

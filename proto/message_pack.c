@@ -110,7 +110,7 @@ static void pack_header(struct packer *p, Mesh__Header *header)
 
 /* ---------------------------------------------------------------- one function a kind */
 
-static void pack_card(struct packer *p, const struct node_card *card, Mesh__Header *header)
+static void pack_card(struct packer *p, const struct node_card *card, Mesh__Header header)
 {
     Mesh__NodeCard out = MESH__NODE_CARD__INIT;
     Mesh__ModelCard models[PROTO_MAX_MODELS], *model_list[PROTO_MAX_MODELS];
@@ -141,11 +141,11 @@ static void pack_card(struct packer *p, const struct node_card *card, Mesh__Head
     for (size_t i = 0; i < out.n_instances; i++)
         instances[i] = put_bytes(card->instances[i], sizeof card->instances[i]);
     out.instances = instances;
-    header->card = &out;
-    pack_header(p, header);
+    header.card = &out;
+    pack_header(p, &header);
 }
 
-static void pack_peers(struct packer *p, const struct message *m, Mesh__Header *header)
+static void pack_peers(struct packer *p, const struct message *m, Mesh__Header header)
 {
     Mesh__Peers out = MESH__PEERS__INIT;
     Mesh__PeerAddress peers[PROTO_MAX_PEERS], *list[PROTO_MAX_PEERS];
@@ -164,12 +164,12 @@ static void pack_peers(struct packer *p, const struct message *m, Mesh__Header *
         list[i] = &peers[i];
     }
     out.peers = list;
-    header->peers = &out;
-    pack_header(p, header);
+    header.peers = &out;
+    pack_header(p, &header);
 }
 
 static void pack_prepare(struct packer *p, const struct message_prepare *prepare,
-                         Mesh__Header *header)
+                         Mesh__Header header)
 {
     Mesh__Prepare out = MESH__PREPARE__INIT;
     Mesh__InstanceRef instance = put_instance(&prepare->instance);
@@ -197,12 +197,12 @@ static void pack_prepare(struct packer *p, const struct message_prepare *prepare
     out.need_bytes = prepare->need_bytes;
     out.n_embd = put_count(p, prepare->n_embd, PROTO_MAX_EMBD);
     out.n_layers = put_count(p, prepare->n_layers, PROTO_MAX_LAYERS);
-    header->prepare = &out;
-    pack_header(p, header);
+    header.prepare = &out;
+    pack_header(p, &header);
 }
 
 static void pack_outcome(struct packer *p, const struct message_outcome *outcome,
-                         Mesh__Header *header)
+                         Mesh__Header header)
 {
     Mesh__Outcome out = MESH__OUTCOME__INIT;
     Mesh__InstanceRef instance = put_instance(&outcome->instance);
@@ -213,23 +213,23 @@ static void pack_outcome(struct packer *p, const struct message_outcome *outcome
     out.text = put_text(p, outcome->text, sizeof outcome->text);
     out.memory_free_bytes = outcome->memory_free_bytes;
     /* The three kinds share one C type, and the oneof is a union of pointers. */
-    header->prepared = &out;
-    pack_header(p, header);
+    header.prepared = &out;
+    pack_header(p, &header);
 }
 
 static void pack_instance(struct packer *p, const struct instance_ref *instance,
-                          Mesh__Header *header)
+                          Mesh__Header header)
 {
     Mesh__InstanceRef out = put_instance(instance);
 
-    header->load = &out; /* or release: the same place */
-    pack_header(p, header);
+    header.load = &out; /* or release: the same place */
+    pack_header(p, &header);
 }
 
 _Static_assert(sizeof(struct pass_row) == 8 && sizeof(struct pass_clear) == 8,
                "rows and clears are packed as pairs of uint32");
 
-static void pack_pass(struct packer *p, const struct message_pass *pass, Mesh__Header *header)
+static void pack_pass(struct packer *p, const struct message_pass *pass, Mesh__Header header)
 {
     Mesh__Pass out = MESH__PASS__INIT;
     Mesh__InstanceRef instance = put_instance(&pass->instance);
@@ -241,11 +241,11 @@ static void pack_pass(struct packer *p, const struct message_pass *pass, Mesh__H
     out.rows = (uint32_t *)(uintptr_t)pass->rows;
     out.n_clears = 2 * (size_t)put_count(p, pass->n_clears, PROTO_MAX_CLEARS);
     out.clears = (uint32_t *)(uintptr_t)pass->clears;
-    header->pass = &out;
-    pack_header(p, header);
+    header.pass = &out;
+    pack_header(p, &header);
 }
 
-static void pack_submit(struct packer *p, const struct message_submit *submit, Mesh__Header *header)
+static void pack_submit(struct packer *p, const struct message_submit *submit, Mesh__Header header)
 {
     const struct request_spec *spec = &submit->spec;
     Mesh__Submit out = MESH__SUBMIT__INIT;
@@ -269,34 +269,34 @@ static void pack_submit(struct packer *p, const struct message_submit *submit, M
     to.stops = stops;
     out.request = submit->request;
     out.spec = &to;
-    header->submit = &out;
-    pack_header(p, header);
+    header.submit = &out;
+    pack_header(p, &header);
 }
 
 static void pack_accepted(struct packer *p, const struct message_accepted *accepted,
-                          Mesh__Header *header)
+                          Mesh__Header header)
 {
     Mesh__Accepted out = MESH__ACCEPTED__INIT;
 
     out.request = accepted->request;
     out.n_prompt = accepted->n_prompt;
     out.seed = accepted->seed;
-    header->accepted = &out;
-    pack_header(p, header);
+    header.accepted = &out;
+    pack_header(p, &header);
 }
 
-static void pack_tokens(struct packer *p, const struct message_tokens *tokens, Mesh__Header *header)
+static void pack_tokens(struct packer *p, const struct message_tokens *tokens, Mesh__Header header)
 {
     Mesh__Tokens out = MESH__TOKENS__INIT;
 
     out.request = tokens->request;
     out.index = tokens->index;
     out.n_tokens = tokens->n_tokens;
-    header->tokens = &out;
-    pack_header(p, header);
+    header.tokens = &out;
+    pack_header(p, &header);
 }
 
-static void pack_done(struct packer *p, const struct message_done *done, Mesh__Header *header)
+static void pack_done(struct packer *p, const struct message_done *done, Mesh__Header header)
 {
     Mesh__Done out = MESH__DONE__INIT;
 
@@ -309,14 +309,14 @@ static void pack_done(struct packer *p, const struct message_done *done, Mesh__H
     out.n_stages = done->n_stages;
     out.prefill_seconds = put_finite(p, done->prefill_seconds);
     out.decode_seconds = put_finite(p, done->decode_seconds);
-    header->done = &out;
-    pack_header(p, header);
+    header.done = &out;
+    pack_header(p, &header);
 }
 
-static void pack_number(struct packer *p, uint64_t number, Mesh__Header *header)
+static void pack_number(struct packer *p, uint64_t number, Mesh__Header header)
 {
-    header->ping = number; /* or pong, or cancel: the same place */
-    pack_header(p, header);
+    header.ping = number; /* or pong, or cancel: the same place */
+    pack_header(p, &header);
 }
 
 static void pack_body(struct packer *p, const struct message *m)
@@ -326,33 +326,33 @@ static void pack_body(struct packer *p, const struct message *m)
     header.body_case = (Mesh__Header__BodyCase)m->kind; /* the same numbers: mesh.proto */
     switch (m->kind) {
     case MESSAGE_CARD:
-        return pack_card(p, &m->card, &header);
+        return pack_card(p, &m->card, header);
     case MESSAGE_PING:
     case MESSAGE_PONG:
-        return pack_number(p, m->stamp_us, &header);
+        return pack_number(p, m->stamp_us, header);
     case MESSAGE_PEERS:
-        return pack_peers(p, m, &header);
+        return pack_peers(p, m, header);
     case MESSAGE_PREPARE:
-        return pack_prepare(p, &m->prepare, &header);
+        return pack_prepare(p, &m->prepare, header);
     case MESSAGE_PREPARED:
     case MESSAGE_LOADED:
     case MESSAGE_PASS_FAILED:
-        return pack_outcome(p, &m->outcome, &header);
+        return pack_outcome(p, &m->outcome, header);
     case MESSAGE_LOAD:
     case MESSAGE_RELEASE:
-        return pack_instance(p, &m->instance, &header);
+        return pack_instance(p, &m->instance, header);
     case MESSAGE_PASS:
-        return pack_pass(p, &m->pass, &header);
+        return pack_pass(p, &m->pass, header);
     case MESSAGE_SUBMIT:
-        return pack_submit(p, &m->submit, &header);
+        return pack_submit(p, &m->submit, header);
     case MESSAGE_ACCEPTED:
-        return pack_accepted(p, &m->accepted, &header);
+        return pack_accepted(p, &m->accepted, header);
     case MESSAGE_TOKENS:
-        return pack_tokens(p, &m->tokens, &header);
+        return pack_tokens(p, &m->tokens, header);
     case MESSAGE_DONE:
-        return pack_done(p, &m->done, &header);
+        return pack_done(p, &m->done, header);
     case MESSAGE_CANCEL:
-        return pack_number(p, m->request, &header);
+        return pack_number(p, m->request, header);
     case MESSAGE_KIND_LIMIT:
         break;
     }

@@ -17,7 +17,7 @@
  * finishing. What fails, fails the link: it closes, and on_closed tells why, once, from the last
  * close callback, which also frees the memory. An initiator whose peer hangs up right after the
  * third handshake message has met another cluster key. */
-#include "node/net/link_internal.h"
+#include "node/net/link_uv.h"
 #include "node/net/queue.h"
 
 #include <assert.h>

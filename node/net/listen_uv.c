@@ -13,7 +13,7 @@
  * What fails: the port is taken (IN_USE, or any other port where the user asked for none), the
  * address is not of this box, no rights. Without memory for a link, the connection is closed with a
  * handle that is kept in reserve. */
-#include "node/net/link_internal.h"
+#include "node/net/link_uv.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -256,20 +256,22 @@ enum status listener_start(struct uv_loop_s *loop, const struct listener_options
 {
     struct listener *listener;
     uint16_t port = 0;
-    int fd, error;
+    int fd = -1, error;
     enum status status = socket_make(options, &fd, fault);
 
     *out = NULL;
     if (status != STATUS_OK)
         return status;
     status = port_of(fd, &port, fault);
-    listener = status == STATUS_OK ? MEM_NEW(struct listener) : NULL;
-    if (status == STATUS_OK && (!listener || uv_tcp_init(loop, &listener->tcp) != 0))
-        status = fault_set(fault, STATUS_NO_MEMORY, "out of memory for a listener");
     if (status != STATUS_OK) {
         (void)close(fd);
-        mem_free(listener);
         return status;
+    }
+    listener = MEM_NEW(struct listener);
+    if (!listener || uv_tcp_init(loop, &listener->tcp) != 0) {
+        (void)close(fd);
+        mem_free(listener);
+        return fault_set(fault, STATUS_NO_MEMORY, "out of memory for a listener");
     }
     listener->tcp.data = listener;
     listener->n_handles = 1;

@@ -192,10 +192,9 @@ static inline void assert_same_message(const struct message *a, const struct mes
     struct message x = *a, y = *b;
 
     assert_int_equal(a->payload_bytes, b->payload_bytes);
-    if (a->payload_bytes)
+    assert_int_equal(!a->payload_bytes, !b->payload);
+    if (a->payload && b->payload)
         assert_true(memcmp(a->payload, b->payload, a->payload_bytes) == 0);
-    else
-        assert_null(b->payload);
     x.payload = y.payload = NULL;
     assert_memory_equal(&x, &y, sizeof x);
 }

@@ -1,5 +1,5 @@
-#ifndef SKEIN_NODE_NET_LINK_INTERNAL_H
-#define SKEIN_NODE_NET_LINK_INTERNAL_H
+#ifndef SKEIN_NODE_NET_LINK_UV_H
+#define SKEIN_NODE_NET_LINK_UV_H
 
 /* Between link_uv.c and listen_uv.c: how a listener makes and watches its inbound links. */
 #include <uv.h>
