@@ -159,6 +159,7 @@ static void card_fill(struct node_card *card, const char *name)
 size_t node_members(const struct node *node, struct member_view *out, size_t max)
 {
     (void)node;
+    (void)max;
     assert(max >= 2);
     memset(out, 0, 2 * sizeof *out);
     out[0].state = MEMBER_SELF;
@@ -172,6 +173,7 @@ size_t node_members(const struct node *node, struct member_view *out, size_t max
 size_t node_instances(const struct node *node, struct instance_view *out, size_t max)
 {
     (void)node;
+    (void)max;
     assert(max >= 1);
     memset(out, 0, sizeof *out);
     out->state = INSTANCE_READY;
@@ -187,6 +189,7 @@ size_t node_models(const struct node *node, struct node_model *out, size_t max)
     struct node_card card = {.n_models = 0};
 
     (void)node;
+    (void)max;
     assert(max >= 1);
     card_fill(&card, "");
     *out = (struct node_model){.card = card.models[0], .here = true, .n_nodes = 2};
@@ -196,6 +199,7 @@ size_t node_models(const struct node *node, struct node_model *out, size_t max)
 size_t node_notices(const struct node *node, struct node_notice *out, size_t max)
 {
     (void)node;
+    (void)max;
     assert(max >= 1);
     (void)snprintf(out->text, sizeof out->text, "eth1 cannot be used");
     return 1;
