@@ -69,7 +69,7 @@ static void no_room_numbers(const struct plan_node *nodes, const struct plan_mod
     uint64_t ends = model->embed_bytes + model->head_bytes, weights = ends, offered = 0,
              largest = 0;
     uint64_t scratch = model->scratch_bytes * p->n_nodes, needed;
-    char needs[32], has[32], kv[32], offers[32];
+    char needs[32], has[32], kv[32], work[32], offers[32];
     bool any_head = false;
 
     for (uint32_t i = 0; i < p->n_nodes; i++) {
@@ -95,10 +95,13 @@ static void no_room_numbers(const struct plan_node *nodes, const struct plan_mod
         return;
     }
     (void)snprintf(
-        out, size, "the model needs %s (weights %s, KV cache of %u tokens %s) and %u node%s %s %s",
+        out, size,
+        "the model needs %s (weights %s, KV cache of %u tokens %s, working memory %s) and %u "
+        "node%s %s %s",
         bytes_format_size(needed, needs, sizeof needs), bytes_format_size(weights, has, sizeof has),
         request->n_ctx_tokens, bytes_format_size(needed - scratch - weights, kv, sizeof kv),
-        p->n_nodes, p->n_nodes == 1 ? "" : "s", p->n_nodes == 1 ? "offers" : "together offer",
+        bytes_format_size(scratch, work, sizeof work), p->n_nodes, p->n_nodes == 1 ? "" : "s",
+        p->n_nodes == 1 ? "offers" : "together offer",
         bytes_format_size(offered, offers, sizeof offers));
     if (needed <= offered)
         (void)snprintf(out + strlen(out), size - strlen(out),

@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from netns import SLOW, Node, enter_namespace, meet, now, run_cases  # noqa: E402
 
 PROMPT = "My secret word is Xylophonist-48151623"
-SHARE = ("--memory", os.environ.get("SKEIN_TEST_MEMORY", "6M"), "--context", "256")
+SHARE = ("--memory", "13M", "--context", "256")
 ETH_P_ALL = 3
 SO_RCVBUFFORCE = 33
 
@@ -154,7 +154,7 @@ def stranger_refused(cluster):
     nodes = [cluster.start(i) for i in range(2)]
     other_key = os.path.join(cluster.folder, "other.key")
     subprocess.run([Node.binary, "key", "--cluster-key", other_key], check=True,
-                   stdout=subprocess.DEVNULL)
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for node in nodes:
         node.ready()
     port = re.search(r"nodes connect to port (\d+)", nodes[0].text()).group(1)

@@ -356,7 +356,8 @@ def case_avahi(net, _):
         try:
             if with_bus:
                 started.append(subprocess.Popen(
-                    ["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={folder}/bus.conf"]))
+                    ["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={folder}/bus.conf"],
+                    stderr=subprocess.DEVNULL))
                 for _ in range(100):
                     if os.path.exists(f"{folder}/bus"):
                         break

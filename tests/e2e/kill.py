@@ -16,7 +16,7 @@ from netns import SLOW, Node, enter_namespace, meet, now, run_cases  # noqa: E40
 
 LIMIT = 5
 # Two hold the demo model, one does not.
-SHARE = ("--memory", os.environ.get("SKEIN_TEST_MEMORY_TWO", "8M"), "--context", "1024")
+SHARE = ("--memory", "18M", "--context", "1024")
 
 
 def three(cluster):

@@ -407,9 +407,10 @@ static void test_no_room(void **state)
         w.kv[l] = 1;
     w.request.n_ctx_tokens = 100;
     assert_int_equal(world_plan(&w, &plan, &fault), STATUS_NO_ROOM);
-    assert_string_equal(fault.text,
-                        "the model needs 3.4 KB (weights 320 B, KV cache of 100 tokens 3.1 KB) and "
-                        "3 nodes together offer 500 B; it fits with a context of 5 tokens");
+    assert_string_equal(
+        fault.text,
+        "the model needs 3.4 KB (weights 320 B, KV cache of 100 tokens 3.1 KB, "
+        "working memory 0 B) and 3 nodes together offer 500 B; it fits with a context of 5 tokens");
     w.request.n_ctx_tokens = 5;
     assert_int_equal(world_plan(&w, &plan, &fault), STATUS_OK);
     w.request.n_ctx_tokens = 6;
