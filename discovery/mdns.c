@@ -108,14 +108,7 @@ static bool publish_addresses(struct mdns *mdns)
         mdns_record_t *r = mdnsd_shared(mdns->daemon, mdns->names.host, type, MDNS_TTL_S);
         if (!r)
             return false;
-        struct in_addr v4;
-        struct in6_addr v6;
-        memcpy(&v4, a->bytes, sizeof v4);
-        memcpy(&v6, a->bytes, sizeof v6);
-        if (a->family == AF_INET)
-            mdnsd_set_ip(mdns->daemon, r, v4);
-        else
-            mdnsd_set_ipv6(mdns->daemon, r, v6);
+        mdnsd_set_raw(mdns->daemon, r, (const char *)a->bytes, a->family == AF_INET ? 4 : 16);
     }
     return true;
 }
@@ -176,9 +169,7 @@ static bool to_record(const struct resource *rr, struct record *out)
     case QTYPE_AAAA:
         out->kind = RECORD_ADDRESS;
         out->family = rr->type == QTYPE_A ? AF_INET : AF_INET6;
-        memcpy(out->address,
-               rr->type == QTYPE_A ? (const void *)&rr->known.a.ip : &rr->known.aaaa.ip6,
-               rr->type == QTYPE_A ? 4 : 16);
+        memcpy(out->address, rr->rdata, rr->type == QTYPE_A ? 4 : 16);
         return true;
     case QTYPE_PTR:
         out->kind = RECORD_PTR;
