@@ -21,6 +21,7 @@ enum { MIN_CTX_TOKENS = 512, DEFAULT_CTX_TOKENS = 4096, FULL_CONTEXTS = 4, PROMP
 #define DEFAULT_FLOPS                 2e10
 #define DEFAULT_HOP_SECONDS           5e-4
 #define WIRE_SECONDS_PER_BYTE         (1.0 / 117e6)
+#define WORTH_LESS_KV                 0.9 /* a plan with less KV memory must be so much faster */
 #define PASS_SECONDS                  1e-4
 
 struct planning {
@@ -163,39 +164,71 @@ static uint32_t round_to_blocks(uint32_t n_tokens)
     return rest ? n_tokens + SHARD_KV_BLOCK_TOKENS - rest : n_tokens;
 }
 
-/* The best plan with the longest context that fits. */
-static enum status plan_context(const struct control *c, const struct planning *p,
-                                const struct control_model *model, enum plan_objective objective,
-                                struct plan *plan, uint32_t *out_ctx, uint32_t *out_kv,
-                                struct fault *fault)
+struct context { /* how much context, and KV memory for how many tokens in all */
+    uint32_t n_ctx_tokens, n_kv_tokens;
+};
+
+static struct context context_wanted(const struct control *c, const struct control_model *model)
 {
-    struct plan_model plan_model = model_for_plan(model);
     uint32_t n_ctx = c->options.n_ctx_tokens ? c->options.n_ctx_tokens : DEFAULT_CTX_TOKENS;
-    uint32_t contexts = c->options.n_slots < FULL_CONTEXTS ? c->options.n_slots : FULL_CONTEXTS;
-    uint32_t n_kv;
+    uint32_t n_full = c->options.n_slots < FULL_CONTEXTS ? c->options.n_slots : FULL_CONTEXTS;
 
     n_ctx = n_ctx < MAX_CTX_TOKENS / FULL_CONTEXTS ? n_ctx : MAX_CTX_TOKENS / FULL_CONTEXTS;
     if (model->n_ctx_train && n_ctx > model->n_ctx_train)
         n_ctx = model->n_ctx_train;
-    n_kv = n_ctx * contexts;
-    for (;;) {
+    return (struct context){n_ctx, n_ctx * n_full};
+}
+
+/* The next smaller one; false after the smallest. */
+static bool context_shrink(struct context *context)
+{
+    uint32_t n_ctx = context->n_ctx_tokens, half = context->n_kv_tokens / 2;
+
+    if (context->n_kv_tokens > n_ctx) {
+        context->n_kv_tokens = half > n_ctx ? half : n_ctx;
+        return true;
+    }
+    if (n_ctx <= MIN_CTX_TOKENS)
+        return false;
+    half = half > MIN_CTX_TOKENS ? half : MIN_CTX_TOKENS;
+    *context = (struct context){half, half};
+    return true;
+}
+
+/* The best plan with the longest context that fits; and of the KV budgets from there down to one
+ * full context, the largest that does not cost a single stream a good part of its speed by calling
+ * for one more node. */
+static enum status plan_context(const struct control *c, const struct planning *p,
+                                const struct control_model *model, enum plan_objective objective,
+                                struct plan *plan, struct context *chosen, struct fault *fault)
+{
+    struct plan_model plan_model = model_for_plan(model);
+    struct context context = context_wanted(c, model);
+    struct plan next;
+    bool found = false;
+
+    do {
         struct plan_request request = {.objective = objective,
-                                       .n_ctx_tokens = round_to_blocks(n_kv),
+                                       .n_ctx_tokens = round_to_blocks(context.n_kv_tokens),
                                        .n_prompt_rows = PROMPT_ROWS,
                                        .head = 0};
-        enum status status = plan_make(p->nodes, p->n, &plan_model, &request, plan, fault);
+        enum status status = plan_make(p->nodes, p->n, &plan_model, &request, &next, fault);
 
-        *out_ctx = n_ctx;
-        *out_kv = request.n_ctx_tokens;
-        if (status != STATUS_NO_ROOM)
+        if (status != STATUS_OK && status != STATUS_NO_ROOM)
             return status;
-        if (n_kv > n_ctx)
-            n_kv = n_kv / 2 > n_ctx ? n_kv / 2 : n_ctx;
-        else if (n_ctx > MIN_CTX_TOKENS)
-            n_kv = n_ctx = n_ctx / 2 > MIN_CTX_TOKENS ? n_ctx / 2 : MIN_CTX_TOKENS;
-        else
-            return status;
-    }
+        if (status == STATUS_OK &&
+            (!found || (objective == PLAN_LATENCY &&
+                        next.latency_seconds < WORTH_LESS_KV * plan->latency_seconds))) {
+            *plan = next;
+            *chosen = (struct context){context.n_ctx_tokens, request.n_ctx_tokens};
+            found = true;
+        }
+    } while (!(found && context.n_kv_tokens == context.n_ctx_tokens) && context_shrink(&context));
+    if (!found)
+        return STATUS_NO_ROOM;
+    if (fault) /* what larger ones lacked does not matter any more */
+        *fault = (struct fault){0};
+    return STATUS_OK;
 }
 
 enum status instance_plan(struct control *c, struct instance *instance, bool *hopeless,
@@ -203,26 +236,27 @@ enum status instance_plan(struct control *c, struct instance *instance, bool *ho
 {
     struct planning p;
     const struct control_model *model = instance->model;
+    struct context context = {0};
     enum status status;
 
     *hopeless = true;
     planning_collect(c, instance->hash, instance, false, &p);
-    status = plan_context(c, &p, model, c->options.objective, &instance->plan,
-                          &instance->n_ctx_tokens, &instance->n_kv_tokens, fault);
+    status = plan_context(c, &p, model, c->options.objective, &instance->plan, &context, fault);
     if (status == STATUS_NO_ROOM) {
         struct planning all;
         struct plan plan;
         struct fault final = {0};
-        uint32_t n_ctx, n_kv;
 
         planning_collect(c, instance->hash, instance, true, &all);
-        *hopeless = plan_context(c, &all, model, c->options.objective, &plan, &n_ctx, &n_kv,
-                                 &final) != STATUS_OK;
+        *hopeless = plan_context(c, &all, model, c->options.objective, &plan, &context, &final) !=
+                    STATUS_OK;
         if (*hopeless && final.status == STATUS_NO_ROOM)
             *fault = final;
     }
     if (status != STATUS_OK)
         return status;
+    instance->n_ctx_tokens = context.n_ctx_tokens;
+    instance->n_kv_tokens = context.n_kv_tokens;
     instance->n_stages = instance->plan.n_stages;
     for (uint32_t i = 0; i < instance->n_stages; i++) {
         const struct member *m = p.members[instance->plan.stages[i].node];
@@ -241,12 +275,15 @@ enum status control_plan(const struct control *c, const struct control_model *mo
                          struct fault *fault)
 {
     struct planning p;
-    uint32_t n_kv;
+    struct context context = {0};
+    enum status status;
 
     memset(out, 0, sizeof *out);
     planning_collect(c, model->hash, NULL, false, &p);
     out->n_nodes = p.n;
     for (uint32_t i = 0; i < p.n; i++)
         text_set(out->names[i], sizeof out->names[i], "%s", p.nodes[i].name);
-    return plan_context(c, &p, model, objective, &out->plan, &out->n_ctx_tokens, &n_kv, fault);
+    status = plan_context(c, &p, model, objective, &out->plan, &context, fault);
+    out->n_ctx_tokens = context.n_ctx_tokens;
+    return status;
 }

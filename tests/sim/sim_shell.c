@@ -27,6 +27,8 @@ static const struct sim_model *model_of(struct sim *sim, const uint8_t *hash)
 
 static uint64_t work_time(struct sim *sim, int node, uint64_t us)
 {
+    if (sim_options_of(sim)->delay_us == 0)
+        return us;
     return (uint64_t)((double)(us / 2 + sim_below(sim, us)) * sim_node(sim, node)->speed) + 1;
 }
 

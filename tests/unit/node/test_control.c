@@ -312,7 +312,7 @@ static void a_model_file_that_does_not_open_is_told(void **state)
 static void noise(void *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        ((uint8_t *)out)[i] = rand() % 3 ? (uint8_t)(rand() % 4) : (uint8_t)rand();
+        ((uint8_t *)out)[i] = (uint8_t)(rand() % 3 ? rand() % 4 : rand());
 }
 
 /* Any message of any kind, some with the right names in them. */
