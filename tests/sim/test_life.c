@@ -1,7 +1,7 @@
 /* The main life of a small cluster, event for event: two nodes meet, a third joins, a model for two
  * is made and answers, its worker is lost, and who is left goes on.
  *
- * The trace is compared with the text below. When it changes on purpose, run `test_golden --print`
+ * The trace is compared with the text below. When it changes on purpose, run `test_life --print`
  * and read the difference before pasting it: every line is something that a node did. */
 #include "tests/sim/sim.h"
 
@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const char golden[] =
-#include "golden_life.inc"
+#include "life.inc"
     ;
 
 static void life(struct sim *sim)
@@ -91,7 +91,7 @@ int main(int argc, char **argv)
         result = 0;
     } else {
         result = compare(golden, trace);
-        (void)printf("golden trace: %s\n", result ? "differs" : "as it was");
+        (void)printf("the trace: %s\n", result ? "differs" : "as it was");
     }
     free(trace);
     return result;
