@@ -240,6 +240,7 @@ void member_seed(struct control *c, const struct control_address *address);
 void member_alive(struct control *c, struct member *member, struct mesh_link *link);
 void member_lost(struct control *c, struct member *member, const char *why);
 void member_peers(struct control *c, const struct message *message);
+void member_address(const struct member *m, const struct mesh_link *link, char *out, size_t size);
 void dial_ended(struct control *c, struct mesh_link *link, enum status status, const char *why);
 void members_settle(struct control *c);
 void members_sweep(struct control *c);

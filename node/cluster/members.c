@@ -246,19 +246,27 @@ void member_peers(struct control *c, const struct message *message)
 
 /* ---------------------------------------------------------------- coming and going */
 
-/* For an inbound link: the peer's address with the port that it listens on. */
-static void learn_address(struct member *m, const struct mesh_link *link)
+/* Where the node at the end of a link listens: as it was dialled, or for an inbound link the peer's
+ * address with the port of its card. Empty where that is not known. */
+void member_address(const struct member *m, const struct mesh_link *link, char *out, size_t size)
 {
     const char *text = link->address.text, *colon = strrchr(text, ':');
-    char address[80];
 
-    if (link->outbound) {
-        (void)dialler_add(&m->dialler, text);
-    } else if (colon && m->card.mesh_port) {
-        text_set(address, sizeof address, "%.*s:%u", (int)(colon - text), text, m->card.mesh_port);
-        if (strlen(address) < sizeof link->address.text)
-            (void)dialler_add(&m->dialler, address);
-    }
+    if (link->outbound)
+        text_set(out, size, "%s", text);
+    else if (colon && m->card.mesh_port)
+        text_set(out, size, "%.*s:%u", (int)(colon - text), text, m->card.mesh_port);
+    else
+        out[0] = '\0';
+}
+
+static void learn_address(struct member *m, const struct mesh_link *link)
+{
+    char address[sizeof link->address.text];
+
+    member_address(m, link, address, sizeof address);
+    if (address[0])
+        (void)dialler_add(&m->dialler, address);
 }
 
 static void peers_add(struct message *message, const struct member *m)

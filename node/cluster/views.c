@@ -24,7 +24,7 @@ static void view_member(const struct member *m, struct member_view *view)
     view->state = (enum member_state)m->state;
     view->card = m->card;
     if (m->link)
-        memcpy(view->address, m->link->address.text, sizeof view->address);
+        member_address(m, m->link, view->address, sizeof view->address);
     else if (d->n_addresses)
         memcpy(view->address, d->addresses[d->n_addresses - 1].text, sizeof view->address);
     view->rtt_us = m->rtt_us;
