@@ -6,6 +6,7 @@
  * name is looked up until it resolves; from then on control tries its addresses for ever. */
 #include "node/node_uv.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -106,6 +107,9 @@ static void links_on_closed(void *owner, struct link *link, enum status status,
         node_notice(node, text);
     }
     links_remove(node, link);
+    if (node->discovery && !node->closing && status != STATUS_OK &&
+        !sodium_is_zero(link_peer_id(link), PROTO_ID_BYTES))
+        discovery_doubt(node->discovery, link_peer_id(link));
     if (!node->closing) {
         event.kind = EVENT_LINK_CLOSED;
         event.link_closed.link = id;

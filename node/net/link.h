@@ -68,6 +68,8 @@ uint32_t link_number(const struct link *link); /* 0 for an inbound link until li
 void link_set_id(struct link *link, uint32_t id);
 bool link_is_outbound(const struct link *link);
 bool link_is_open(const struct link *link);
+/* The node at the other end, [PROTO_ID_BYTES]; zeros before on_open. */
+const uint8_t *link_peer_id(const struct link *link);
 /* As dialled, or where the inbound peer comes from: "ip:port". */
 const char *link_remote(const struct link *link);
 

@@ -65,6 +65,7 @@ struct link {
     struct link_watch watch;
     struct net_address address;
     char remote[NET_ADDRESS_TEXT];
+    uint8_t peer_id[PROTO_ID_BYTES]; /* once open */
     struct fault end; /* what on_closed will say */
     struct message_queue queue;
     struct message *sending; /* half sealed */
@@ -381,6 +382,7 @@ static void on_channel_open(void *owner, const uint8_t peer_id[static PROTO_ID_B
     sm_move(&link_table, &link->state, LINK_OPEN);
     (void)uv_timer_stop(&link->timer);
     link_settle(link);
+    memcpy(link->peer_id, peer_id, sizeof link->peer_id);
     link->events.on_open(link->events.owner, link, peer_id);
 }
 
@@ -573,6 +575,11 @@ bool link_is_outbound(const struct link *link)
 bool link_is_open(const struct link *link)
 {
     return link->state == LINK_OPEN;
+}
+
+const uint8_t *link_peer_id(const struct link *link)
+{
+    return link->peer_id;
 }
 
 const char *link_remote(const struct link *link)
