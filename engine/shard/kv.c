@@ -61,7 +61,7 @@ static void kv_lay_out(struct kv *kv, const struct layer_shape *layers, uint32_t
 }
 
 enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
-                   const struct shard_spec *spec, struct kv **out)
+                   const struct shard_spec *spec, bool rewinds, struct kv **out)
 {
     struct kv *kv = MEM_NEW(struct kv);
 
@@ -71,6 +71,7 @@ enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
     kv->n_slots = spec->n_slots;
     kv->n_blocks = spec->n_kv_blocks;
     kv->n_ctx_tokens = spec->n_ctx_tokens;
+    kv->rewinds = rewinds;
     kv->blocks_per_slot = (spec->n_ctx_tokens + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
     kv->table = MEM_NEW_N(uint32_t, (size_t)kv->n_slots * kv->blocks_per_slot);
     kv->length = MEM_NEW_N(uint32_t, kv->n_slots);
@@ -164,7 +165,7 @@ void kv_truncate(struct kv *kv, uint32_t slot, uint32_t from)
     assert(slot < kv->n_slots);
     if (from >= kv->length[slot])
         return;
-    from = kv->state_floats ? 0 : from;
+    from = kv->rewinds ? from : 0;
     keep = (from + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
     have = (kv->length[slot] + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
     for (uint32_t b = have; b > keep; b--)

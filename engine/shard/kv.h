@@ -23,18 +23,20 @@ struct kv {
     size_t block_floats;
     float *state; /* [n_slots, state_floats], zero where a sequence begins */
     size_t state_floats;
+    bool rewinds;
 };
 
 uint64_t kv_bytes(const struct layer_shape *layers, uint32_t n_layers,
                   const struct shard_spec *spec);
 enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
-                   const struct shard_spec *spec, struct kv **out) MUST_USE;
+                   const struct shard_spec *spec, bool rewinds, struct kv **out) MUST_USE;
 void kv_free(struct kv **kv);
 
 /* Makes room for all rows and lengthens their slots, or changes nothing. Errors: INVALID (a slot or
  * position that is not next), CONTEXT, NO_ROOM. */
 enum status kv_extend(struct kv *kv, const struct shard_row *rows, size_t n_rows) MUST_USE;
-/* With state, which has no past to go back to, anything but the end is the beginning. */
+/* Where some layer of the model, here or on another stage, has a state, which has no past to go
+ * back to, anything but the end is the beginning. */
 void kv_truncate(struct kv *kv, uint32_t slot, uint32_t from);
 
 /* The page that holds token `pos` of a slot. */

@@ -69,7 +69,7 @@ static enum status open_parts(struct shard *shard, struct fault *fault)
         status = scratch_new(hp, spec, &shard->scratch);
     if (!status)
         status = kv_new(hp->layers + spec->layer_begin, spec->layer_end - spec->layer_begin, spec,
-                        &shard->kv);
+                        model_info(shard->model)->rewinds, &shard->kv);
     if (!status)
         status = shard_load(shard);
     return status ? fault_set(fault, status, "the shard does not fit: %s", status_words(status))
