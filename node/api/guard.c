@@ -11,6 +11,7 @@
 
 #include <ctype.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -19,7 +20,7 @@ static bool host_is_ours(const struct guard *guard, const char *host)
 {
     const char *ours[] = {"localhost", "127.0.0.1", "[::1]", guard->address, NULL, NULL};
     size_t n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
-    char bracketed[80] = "[";
+    char bracketed[80];
 
     if (n > strlen(host) || (host[n] != '\0' && host[n] != ':'))
         return false;
@@ -27,8 +28,7 @@ static bool host_is_ours(const struct guard *guard, const char *host)
         if (!isdigit((unsigned char)*c))
             return false;
     if (strchr(guard->address, ':')) {
-        (void)strncat(bracketed, guard->address, sizeof bracketed - 3);
-        (void)strcat(bracketed, "]");
+        (void)snprintf(bracketed, sizeof bracketed, "[%s]", guard->address);
         ours[4] = bracketed;
     }
     for (size_t i = 0; ours[i]; i++)

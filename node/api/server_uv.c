@@ -1,9 +1,9 @@
 /* The API's place in the node's loop: the only file here that knows libuv.
  *
  * libmicrohttpd runs without threads of its own. Its epoll descriptor is polled by the loop, which
- * also works off its time-out, and MHD_run does the rest. A connection that is resumed wakes nothing
- * by itself (libmicrohttpd does that only with its own threads), so http.c calls `wake`, and the
- * timer runs MHD_run in the loop's next turn: once for all that was resumed in this one.
+ * also works off its time-out, and MHD_run does the rest. A connection that is resumed wakes
+ * nothing by itself (libmicrohttpd does that only with its own threads), so http.c calls `wake`,
+ * and the timer runs MHD_run in the loop's next turn: once for all that was resumed in this one.
  *
  *   api_start: listen (errors are named here) → MHD_start_daemon → poll + timer + tick
  *   api_close: no new connections → streams end with an error event → when all connections are idle

@@ -322,8 +322,9 @@ static int part_command(const struct command_spec *spec, int argc, char **argv)
 
 int inspect_command(int argc, char **argv)
 {
-    static const struct command_spec *const parts[] = {&spec_model, &spec_tokens, &spec_text,
-                                                       &spec_prompt};
+    static const struct {
+        const struct command_spec *spec;
+    } parts[] = {{&spec_model}, {&spec_tokens}, {&spec_text}, {&spec_prompt}};
     static const char *const names[] = {"model", "tokens", "text", "prompt", "logits"};
     struct config config = {0};
     const char *near;
@@ -339,7 +340,7 @@ int inspect_command(int argc, char **argv)
     }
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         if (strcmp(argv[1], names[i]) == 0)
-            return part_command(parts[i], argc - 1, argv + 1);
+            return part_command(parts[i].spec, argc - 1, argv + 1);
     if (strcmp(argv[1], "logits") == 0)
         return inspect_logits_command(argc - 1, argv + 1);
     near = config_nearest(argv[1], names, COUNT_OF(names));

@@ -6,7 +6,7 @@
 #include "node/node.h"
 
 struct plan_options {
-    bool json;
+    bool json, alone;
     struct client_options client;
     struct node_choice node;
 };
@@ -14,6 +14,8 @@ struct plan_options {
 static const struct option options[] = {
     OPTION("json", OPTION_FLAG, offsetof(struct plan_options, json), NULL,
            "Print JSON instead of a table", .flag_only = true),
+    OPTION("alone", OPTION_FLAG, offsetof(struct plan_options, alone), NULL,
+           "This box alone, in this process, whatever nodes are running", .flag_only = true),
     CLIENT_OPTIONS(struct plan_options, client),
     NODE_CHOICE_OPTIONS(struct plan_options, node),
 };
@@ -111,6 +113,7 @@ int plan_command(int argc, char **argv)
 {
     struct session session = {0};
     struct plan_options plan;
+    enum session_node wanted;
     struct config config;
     struct fault fault = {0};
     json_t *answer = NULL;
@@ -119,8 +122,10 @@ int plan_command(int argc, char **argv)
 
     if (!cli_start(&spec_plan, argc, argv, &plan, sizeof plan, &config, &exit_code))
         goto out;
-    status = session_open(&session, &plan.client, config_given(&spec_plan, &config, "api"),
-                          &plan.node, &fault);
+    wanted = plan.alone                                 ? SESSION_NODE_INSIDE
+             : config_given(&spec_plan, &config, "api") ? SESSION_NODE_NAMED
+                                                        : SESSION_NODE_ANY;
+    status = session_open(&session, &plan.client, wanted, &plan.node, &fault);
     if (status == STATUS_OK)
         status = plan_ask(&session, &plan, config.arguments[0], &answer, &fault);
     session_close(&session);

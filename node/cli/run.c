@@ -36,6 +36,8 @@ static const struct option options[] = {
            .flag_only = true),
     OPTION("quiet", OPTION_FLAG, RUN(quiet), NULL, "Nothing but the answer", .letter = 'q',
            .flag_only = true),
+    OPTION("alone", OPTION_FLAG, offsetof(struct run, alone), NULL,
+           "This box alone, in this process, whatever nodes are running", .flag_only = true),
     CLIENT_OPTIONS(struct run, client),
     NODE_CHOICE_OPTIONS(struct run, node),
 };
@@ -133,6 +135,7 @@ static enum status ask_all(struct ask *ask, const struct config *config, struct 
 
 int run_command(int argc, char **argv)
 {
+    enum session_node wanted;
     struct config config;
     struct fault fault = {0};
     struct ask ask = {0};
@@ -145,8 +148,10 @@ int run_command(int argc, char **argv)
     catch_interrupt();
     ask.run = &run;
     ask.config = &config;
-    status = session_open(&ask.session, &run.client, config_given(&spec_run, &config, "api"),
-                          &run.node, &fault);
+    wanted = run.alone                                 ? SESSION_NODE_INSIDE
+             : config_given(&spec_run, &config, "api") ? SESSION_NODE_NAMED
+                                                       : SESSION_NODE_ANY;
+    status = session_open(&ask.session, &run.client, wanted, &run.node, &fault);
     ask.session.caller.stop = &run_stop;
     if (status == STATUS_OK)
         status = ask_all(&ask, &config, &fault);

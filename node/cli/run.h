@@ -10,7 +10,7 @@ struct run {
     double temperature, top_p, min_p, repeat_penalty;
     uint64_t seed;
     struct option_list stops;
-    bool raw, quiet, plan, ignore_end;
+    bool raw, quiet, plan, ignore_end, alone;
     struct client_options client;
     struct node_choice node;
 };

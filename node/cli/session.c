@@ -8,21 +8,25 @@
 #include <unistd.h>
 
 enum status session_open(struct session *session, const struct client_options *options,
-                         bool api_given, const struct node_choice *choice, struct fault *fault)
+                         enum session_node wanted, const struct node_choice *choice,
+                         struct fault *fault)
 {
     enum status status = caller_init(&session->caller, options, fault);
     json_t *self = NULL;
 
     if (status != STATUS_OK)
         return status;
-    status = caller_json(&session->caller, "/skein/node", NULL, &self, fault);
-    json_decref(self);
-    if (status != STATUS_UNREACHABLE || api_given)
-        return status;
+    if (wanted != SESSION_NODE_INSIDE) {
+        status = caller_json(&session->caller, "/skein/node", NULL, &self, fault);
+        json_decref(self);
+        if (status != STATUS_UNREACHABLE || wanted == SESSION_NODE_NAMED)
+            return status;
+    }
     status = local_start(choice, &session->local, fault);
     if (status != STATUS_OK)
         return status;
-    (void)fputs("no node is running here, so this box answers alone\n", stderr);
+    if (wanted != SESSION_NODE_INSIDE)
+        (void)fputs("no node is running here, so this box answers alone\n", stderr);
     (void)snprintf(session->caller.address.host, sizeof session->caller.address.host, "127.0.0.1");
     session->caller.address.port = local_port(session->local);
     session->caller.key[0] = '\0';

@@ -11,10 +11,14 @@ struct session { /* zero-initialise; session_close */
     struct local *local;
 };
 
-/* api_given: the user named the node, so there is no other way out. Says on standard error when
- * this box answers alone. */
+enum session_node {
+    SESSION_NODE_ANY,   /* the one at --api, else one in here */
+    SESSION_NODE_NAMED, /* the user named it: there is no other way out */
+    SESSION_NODE_INSIDE /* in here, whatever runs outside */
+};
+/* Says on standard error when this box answers alone though nobody asked for it. */
 enum status session_open(struct session *session, const struct client_options *options,
-                         bool api_given, const struct node_choice *choice,
+                         enum session_node wanted, const struct node_choice *choice,
                          struct fault *fault) MUST_USE;
 void session_close(struct session *session);
 /* A name stays as it is; a path of an existing file is made known to the node and becomes its hash.

@@ -12,4 +12,4 @@ const struct command_spec *const cli_specs[] = {
     &spec_engines, &spec_models, &spec_inspect, &spec_inspect_logits,
     &spec_bench,   &spec_key,    &spec_version,
 };
-const size_t cli_n_specs = COUNT_OF(cli_specs);
+const size_t cli_n_specs = sizeof cli_specs / sizeof(void *);

@@ -105,7 +105,7 @@ static void on_ready(void *owner, struct node *node, uint16_t api_port)
     const struct member_view *self = self_of(show, node);
     const struct serve_options *serve = show->serve;
     bool six = strchr(serve->api.address, ':') != NULL;
-    char line[512], join[PROTO_JOIN_TEXT], id[9], memory[24], speed[24];
+    char line[512], join[PROTO_JOIN_TEXT], id[9], memory[24];
     bool made;
 
     bytes_to_hex(node_id(node), 4, id);
@@ -114,11 +114,9 @@ static void on_ready(void *owner, struct node *node, uint16_t api_port)
     say(NULL, line);
     if (self) {
         const struct node_card *card = &self->card;
-        (void)snprintf(
-            line, sizeof line, "engine %s (%s), %u threads, %s/s; memory for models %s",
-            card->engine, card->isa, card->n_threads,
-            bytes_format_size((uint64_t)card->read_bytes_per_second, speed, sizeof speed),
-            bytes_format_size(card->memory_bytes, memory, sizeof memory));
+        (void)snprintf(line, sizeof line, "engine %s (%s), %u thread%s; memory for models %s",
+                       card->engine, card->isa, card->n_threads, card->n_threads == 1 ? "" : "s",
+                       bytes_format_size(card->memory_bytes, memory, sizeof memory));
         say(NULL, line);
     }
     node_join_text(node, join, &made);

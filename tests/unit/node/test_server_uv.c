@@ -1,24 +1,15 @@
 /* The HTTP server over real sockets and a scripted node: statuses, streams, slow and vanishing
  * clients, limits. The server's loop runs on a second thread; the tests speak plain TCP. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fake_node.h"
+#include "http_client.h"
 #include "node/api/http.h"
 
 enum { MAX_BODY = 20000 };
@@ -73,73 +64,12 @@ static int join(void **state)
 
 /* ---------------------------------------------------------------- a client */
 
-static double now(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int dial(int receive_bytes)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timeval wait = {.tv_sec = 10};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    if (receive_bytes)
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
-    return fd;
-}
-
-static void put(int fd, const char *text, size_t n)
-{
-    while (n > 0) {
-        ssize_t sent = send(fd, text, n, MSG_NOSIGNAL);
-        assert_true(sent > 0);
-        text += sent;
-        n -= (size_t)sent;
-    }
-}
-
-/* Everything until the server closes. */
-static size_t read_all(int fd, char *out, size_t size)
-{
-    size_t at = 0;
-    ssize_t n;
-
-    while (at < size - 1 && (n = recv(fd, out + at, size - 1 - at, 0)) > 0)
-        at += (size_t)n;
-    out[at] = '\0';
-    return at;
-}
-
-/* Until `words` are there; the time it took is bounded by the socket's time-out. */
-static void read_until(int fd, const char *words, char *out, size_t size)
-{
-    size_t at = 0;
-
-    out[0] = '\0';
-    while (!strstr(out, words)) {
-        ssize_t n = recv(fd, out + at, size - 1 - at, 0);
-        if (n <= 0)
-            fail_msg("no \"%s\" in \"%s\"", words, out);
-        at += (size_t)n;
-        out[at] = '\0';
-    }
-}
-
 static char answer[256 * 1024];
 
 static int ask(const char *method, const char *path, const char *headers, const char *body)
 {
     char head[4096];
-    int fd = dial(0), http = 0;
+    int fd = client_dial(port, 0), http = 0;
     int n =
         snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s",
                  method, path, headers);
@@ -148,10 +78,10 @@ static int ask(const char *method, const char *path, const char *headers, const 
         n += snprintf(head + n, sizeof head - (size_t)n,
                       "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
     n += snprintf(head + n, sizeof head - (size_t)n, "\r\n");
-    put(fd, head, (size_t)n);
+    client_put(fd, head, (size_t)n);
     if (body)
-        put(fd, body, strlen(body));
-    (void)read_all(fd, answer, sizeof answer);
+        client_put(fd, body, strlen(body));
+    (void)client_read_all(fd, answer, sizeof answer);
     (void)close(fd);
     (void)sscanf(answer, "HTTP/1.1 %d", &http);
     return http;
@@ -170,9 +100,9 @@ static void has(const char *words)
 
 static void wait_for(atomic_int *counter, int wanted)
 {
-    double end = now() + 5;
+    double end = client_now() + 5;
 
-    while (atomic_load(counter) != wanted && now() < end)
+    while (atomic_load(counter) != wanted && client_now() < end)
         (void)usleep(5000);
     assert_int_equal(atomic_load(counter), wanted);
 }
@@ -198,14 +128,15 @@ static void test_plain_chat(void **state)
 
 static void test_streamed_chat(void **state)
 {
-    double began = now();
+    double began = client_now();
 
     (void)state;
     assert_int_equal(
         post("/v1/chat/completions",
              CHAT("ok", ",\"stream\":true,\"stream_options\":{\"include_usage\":true}")),
         200);
-    assert_true(now() - began < 0.2); /* a millisecond between pieces: nothing waits for a timer */
+    assert_true(client_now() - began <
+                0.2); /* a millisecond between pieces: nothing waits for a timer */
     has("Content-Type: text/event-stream");
     has("data: {\"id\":\"chatcmpl-");
     has("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
@@ -230,8 +161,8 @@ static void test_streamed_text(void **state)
 static void test_stream_begins_at_once(void **state)
 {
     char text[4096];
-    double began = now();
-    int fd = dial(0);
+    double began = client_now();
+    int fd = client_dial(port, 0);
     const char body[] = CHAT("silent", ",\"stream\":true");
 
     (void)state;
@@ -239,9 +170,9 @@ static void test_stream_begins_at_once(void **state)
                    "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
                    "application/json\r\nContent-Length: %zu\r\n\r\n%s",
                    strlen(body), body);
-    put(fd, text, strlen(text));
-    read_until(fd, "\"role\":\"assistant\"", text, sizeof text);
-    assert_true(now() - began < 0.2);
+    client_put(fd, text, strlen(text));
+    client_read_until(fd, "\"role\":\"assistant\"", text, sizeof text);
+    assert_true(client_now() - began < 0.2);
     (void)close(fd);
     wait_for(&fake_n_open, 0);
 }
@@ -250,8 +181,8 @@ static void test_stream_begins_at_once(void **state)
 static void test_headers_do_not_wait_for_text(void **state)
 {
     char text[4096];
-    double began = now();
-    int fd = dial(0);
+    double began = client_now();
+    int fd = client_dial(port, 0);
     const char body[] = "{\"model\":\"silent\",\"prompt\":\"x\",\"stream\":true}";
 
     (void)state;
@@ -259,9 +190,9 @@ static void test_headers_do_not_wait_for_text(void **state)
         text, sizeof text,
         "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
         strlen(body), body);
-    put(fd, text, strlen(text));
-    read_until(fd, "\r\n\r\n", text, sizeof text);
-    assert_true(now() - began < 0.2);
+    client_put(fd, text, strlen(text));
+    client_read_until(fd, "\r\n\r\n", text, sizeof text);
+    assert_true(client_now() - began < 0.2);
     (void)close(fd);
     wait_for(&fake_n_open, 0);
 }
@@ -269,13 +200,13 @@ static void test_headers_do_not_wait_for_text(void **state)
 static void test_keep_alive(void **state)
 {
     char text[8192];
-    int fd = dial(0);
+    int fd = client_dial(port, 0);
 
     (void)state;
     for (int i = 0; i < 3; i++) {
         const char *request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        put(fd, request, strlen(request));
-        read_until(fd, "\"ok\"", text, sizeof text);
+        client_put(fd, request, strlen(request));
+        client_read_until(fd, "\"ok\"", text, sizeof text);
     }
     (void)close(fd);
 }
@@ -359,13 +290,13 @@ static void test_paths_methods_headers(void **state)
 static void test_foreign_host(void **state)
 {
     char text[2048];
-    int fd = dial(0);
+    int fd = client_dial(port, 0);
     const char *request =
         "GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
 
     (void)state;
-    put(fd, request, strlen(request));
-    (void)read_all(fd, text, sizeof text);
+    client_put(fd, request, strlen(request));
+    (void)client_read_all(fd, text, sizeof text);
     assert_non_null(strstr(text, "HTTP/1.1 403"));
     (void)close(fd);
 }
@@ -392,19 +323,19 @@ static void test_oversized_bodies(void **state)
                          "Expect: 100-continue\r\nContent-Length: 30000\r\n", NULL),
                      413);
     /* chunked: no length is announced */
-    fd = dial(0);
+    fd = client_dial(port, 0);
     (void)snprintf(head, sizeof head,
                    "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                    "Transfer-Encoding: chunked\r\n\r\n");
-    put(fd, head, strlen(head));
+    client_put(fd, head, strlen(head));
     for (int i = 0; i < 3; i++) {
         (void)snprintf(chunk, sizeof chunk, "%x\r\n", MAX_BODY / 2);
-        put(fd, chunk, strlen(chunk));
-        put(fd, body, MAX_BODY / 2);
-        put(fd, "\r\n", 2);
+        client_put(fd, chunk, strlen(chunk));
+        client_put(fd, body, MAX_BODY / 2);
+        client_put(fd, "\r\n", 2);
     }
-    put(fd, "0\r\n\r\n", 5);
-    (void)read_all(fd, answer, sizeof answer);
+    client_put(fd, "0\r\n\r\n", 5);
+    (void)client_read_all(fd, answer, sizeof answer);
     assert_non_null(strstr(answer, "HTTP/1.1 413"));
     (void)close(fd);
     free(body);
@@ -428,19 +359,19 @@ static void test_hostile_requests(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(requests); i++) {
-        fd = dial(0);
-        put(fd, requests[i], strlen(requests[i]));
+        fd = client_dial(port, 0);
+        client_put(fd, requests[i], strlen(requests[i]));
         (void)shutdown(fd, SHUT_WR);
-        (void)read_all(fd, answer, sizeof answer);
+        (void)client_read_all(fd, answer, sizeof answer);
         assert_null(strstr(answer, "HTTP/1.1 200"));
         (void)close(fd);
     }
     assert_non_null(big);
     memset(big, 'a', 199999);
     memcpy(big, "GET /", 5);
-    fd = dial(0);
+    fd = client_dial(port, 0);
     (void)send(fd, big, 199999, MSG_NOSIGNAL);
-    (void)read_all(fd, answer, sizeof answer);
+    (void)client_read_all(fd, answer, sizeof answer);
     assert_null(strstr(answer, "HTTP/1.1 200"));
     (void)close(fd);
     free(big);
@@ -452,13 +383,13 @@ static void test_hostile_requests(void **state)
 static int begin(const char *body, int receive_bytes)
 {
     char text[1024];
-    int fd = dial(receive_bytes);
+    int fd = client_dial(port, receive_bytes);
 
     (void)snprintf(
         text, sizeof text,
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
         strlen(body), body);
-    put(fd, text, strlen(text));
+    client_put(fd, text, strlen(text));
     return fd;
 }
 
@@ -500,9 +431,9 @@ static void test_a_slow_reader_is_cut_and_others_go_on(void **state)
     (void)state;
     wait_for(&fake_n_open, 1);
     for (int i = 0; i < 5; i++) {
-        double began = now();
+        double began = client_now();
         assert_int_equal(ask("GET", "/health", "", NULL), 200);
-        assert_true(now() - began < 1);
+        assert_true(client_now() - began < 1);
     }
     wait_for(&fake_n_cancelled, before + 1);
     wait_for(&fake_n_open, 0);
@@ -532,7 +463,7 @@ static void test_silence_is_commented(void **state)
     char text[4096];
 
     (void)state;
-    read_until(fd, "\n:\n\n", text, sizeof text);
+    client_read_until(fd, "\n:\n\n", text, sizeof text);
     (void)close(fd);
     wait_for(&fake_n_open, 0);
 }
@@ -545,7 +476,7 @@ static void test_many_at_once(void **state)
     for (size_t i = 0; i < COUNT_OF(fds); i++)
         fds[i] = begin(CHAT("ok", ",\"stream\":true"), 0);
     for (size_t i = 0; i < COUNT_OF(fds); i++) {
-        read_until(fds[i], "[DONE]", answer, sizeof answer);
+        client_read_until(fds[i], "[DONE]", answer, sizeof answer);
         (void)close(fds[i]);
     }
     wait_for(&fake_n_open, 0);
@@ -556,17 +487,17 @@ static void test_closing_tells_streams(void **state)
 {
     int streaming = begin(CHAT("silent", ",\"stream\":true"), 0);
     int waiting = begin(CHAT("silent", ""), 0);
-    int idle = dial(0);
+    int idle = client_dial(port, 0);
 
     (void)state;
     wait_for(&fake_n_open, 2);
     (void)usleep(100000);
     (void)uv_async_send(&stop_async);
-    (void)read_all(streaming, answer, sizeof answer);
+    (void)client_read_all(streaming, answer, sizeof answer);
     has("data: {\"error\":{\"message\":\"the node is shutting down\"");
-    read_until(waiting, "}}", answer, sizeof answer);
+    client_read_until(waiting, "}}", answer, sizeof answer);
     has("HTTP/1.1 502");
-    assert_int_equal(read_all(idle, answer, sizeof answer), 0);
+    assert_int_equal(client_read_all(idle, answer, sizeof answer), 0);
     (void)close(streaming);
     (void)close(waiting);
     (void)close(idle);
