@@ -94,11 +94,12 @@ def split_by_need(cluster):
     sizes = tensor_bytes(model_path)
     total = sum(sizes.values())
     per_token = 2 * SHAPE["kv-heads"] * SHAPE["head-dim"] * 4
-    nodes = start_three(cluster, f"{int(total * 0.5) >> 20}M")
-    nodes[0].prompt(name_of(), "w300 w301 w302", "--raw", "--max-tokens", "32").good(120)
+    nodes = start_three(cluster, f"{int(total * 0.7) >> 20}M")
+    nodes[0].prompt(name_of(), "w300 w301 w302", "--raw", "--max-tokens", "32",
+                    "--seed", "3").good(120)
     stages = nodes[0].ready_stages()
     assert len(stages) == 3, f"stages: {stages}"
-    peaks = []
+    peaks, good = [], True
     for name, begin, end in stages:
         node = next(node for node in nodes if node.name == name)
         shard = sum(sizes[layer] for layer in range(begin, end))
@@ -106,7 +107,8 @@ def split_by_need(cluster):
         allowed = shard + (end - begin) * per_token * CONTEXT + SLACK
         peak = node.peak_bytes()
         peaks.append(f"{name} layers {begin}-{end - 1}: {peak >> 20} of {allowed >> 20} MB")
-        assert peak <= allowed, "; ".join(peaks)
+        good = good and peak <= allowed
+    assert good, "; ".join(peaks)
     return f"model of {total >> 20} MB; " + "; ".join(peaks)
 
 

@@ -2,9 +2,9 @@
  *
  * A block is random bits with its scales overwritten, so any pattern is valid and values come out
  * with mean 0 and the wanted deviation; how a format packs its scales is the only thing to know
- * (llama.cpp's ggml-common.h describes them). Blocks are made once into a pool of a megabyte and
- * written from random places in it: gigabytes in seconds, and nothing that reads the file in order
- * can profit from the repetition. */
+ * (llama.cpp's ggml-common.h describes them). Blocks are made once into a pool of eight megabytes
+ * and written from random places in it: gigabytes in seconds, and nothing that reads the file in
+ * order can profit from the repetition. */
 #include "random_blocks.h"
 
 #include <math.h>
@@ -12,7 +12,7 @@
 
 #include "proto/base/base.h"
 
-enum { POOL_BYTES = 1 << 20 };
+enum { POOL_BYTES = 8 << 20 };
 
 static const struct block_type types[] = {
     {"F32", 0, 1, 4},       {"F16", 1, 1, 2},       {"BF16", 30, 1, 2},     {"Q4_0", 2, 32, 18},
@@ -39,7 +39,7 @@ const struct block_type *block_type_find(const char *name)
     return NULL;
 }
 
-/* Finite values only; below the normal range they become 0. */
+/* Finite values only. */
 static uint16_t half_of(float value)
 {
     uint32_t bits, sign;
@@ -48,8 +48,8 @@ static uint16_t half_of(float value)
     memcpy(&bits, &value, sizeof bits);
     sign = bits >> 16 & 0x8000;
     exponent = (int32_t)(bits >> 23 & 0xff) - 127 + 15;
-    if (exponent <= 0)
-        return (uint16_t)sign;
+    if (exponent <= 0) /* subnormal: multiples of 2^-24 */
+        return (uint16_t)(sign | (uint32_t)lrintf(fabsf(value) * 0x1p24f));
     if (exponent >= 31)
         return (uint16_t)(sign | 0x7bff);
     return (uint16_t)(sign | (uint32_t)exponent << 10 | (bits >> 13 & 0x3ff));
@@ -138,9 +138,26 @@ static void set_scales(const struct block_type *type, uint8_t *block, float devi
         put_scales_32(block + 4);
         break;
     default: /* Q6_K: 192 bytes of q - 32, 16 scales of 8 bits, d */
-        memset(block + 192, 32, 16);
-        put_half(block + 208, deviation / deviation_of(64) / 32);
+        memset(block + 192, 8, 16);
+        put_half(block + 208, deviation / deviation_of(64) / 8);
         break;
+    }
+}
+
+/* Where zero lies above the middle of the range (q - 8 of 0..15 has mean -0.5), the smallest value
+ * becomes the middle: that is half a step on average, and the mean is 0. Weights with a common mean
+ * would drown what the tokens say. */
+static void centre(const struct block_type *type, uint8_t *block)
+{
+    for (size_t at = 0; at < type->bytes; at++) {
+        if (type->number == 8 && block[at] == 0x80)
+            block[at] = 0;
+        if (type->number == 11 && at >= 32 && at < 96)
+            block[at] |= (uint8_t)(~(block[at] | block[at] >> 1) & 0x55) << 1;
+        if (type->number != 2 && type->number != 6 && type->number != 14)
+            continue;
+        block[at] |= block[at] & 0x0f ? 0 : 0x08;
+        block[at] |= block[at] & 0xf0 ? 0 : 0x80;
     }
 }
 
@@ -154,8 +171,12 @@ static void fill_pool(uint8_t *pool, const struct block_type *type, size_t n_blo
             put_float(type, block, mean + random_value(random, deviation));
             continue;
         }
-        for (size_t at = 0; at < type->bytes; at++)
-            block[at] = (uint8_t)random_next(random);
+        for (size_t at = 0; at < type->bytes; at += 8) {
+            uint64_t bits = random_next(random);
+
+            memcpy(block + at, &bits, type->bytes - at < 8 ? type->bytes - at : 8);
+        }
+        centre(type, block);
         set_scales(type, block, deviation);
     }
 }
