@@ -9,6 +9,9 @@
  * memory), the prompt goes there, token ids and text come back in order, DONE ends it. The own head
  * is spoken to by plain calls, others by messages; the rest is the same.
  *
+ * A head that cannot hold even its own part (NO_ROOM, before it has accepted) may still be a fine
+ * front: the request moves on, once, to the node with the file and more memory than any other.
+ *
  * The journal holds what is needed to go on elsewhere (DESIGN I1): prompt ids, emitted ids,
  * sampling parameters, seed. A seed of 0 is replaced here, so that the seed is known before any
  * token is.
@@ -57,6 +60,8 @@ static void front_end(struct control *c, struct front *front, const struct messa
     if (front->state == FRONT_DONE)
         return;
     sm_move(&front_table, &front->state, FRONT_DONE);
+    mem_free(front->body);
+    front->body = NULL;
     act_done(c, front->handle, done);
 }
 
@@ -127,40 +132,44 @@ static struct mesh_link *choose_head(struct control *c, const uint8_t *hash)
     return card_has(&c->card, hash) || !holds ? NULL : holds->link;
 }
 
-static void front_submit(struct control *c, struct front *front, const char *body,
-                         size_t body_bytes)
+static void front_submit(struct control *c, struct front *front)
 {
     struct origin origin = {.link = NULL, .request = front->number};
     struct message *message;
+    uint8_t *payload = NULL;
 
     if (front->local) {
-        work_submit(c, origin, &front->spec, body, body_bytes);
+        work_submit(c, origin, &front->spec, front->body, front->body_bytes);
         return;
     }
     message = message_new(MESSAGE_SUBMIT);
-    if (message && body_bytes) {
-        message->payload = mem_aligned(64, body_bytes, 1);
-        if (!message->payload)
-            message_free(&message);
-    }
-    if (!message) {
+    if (message && front->body_bytes)
+        payload = mem_aligned(64, front->body_bytes, 1);
+    if (!message || (front->body_bytes && !payload)) {
+        message_free(&message);
         front_give_up(c, front, STATUS_NO_MEMORY, "out of memory; try again");
         return;
     }
     message->submit.request = front->number;
     message->submit.spec = front->spec;
-    message->payload_bytes = body_bytes;
-    if (body_bytes)
-        memcpy(message->payload, body, body_bytes);
+    message->payload = payload;
+    message->payload_bytes = front->body_bytes;
+    if (payload)
+        memcpy(payload, front->body, front->body_bytes);
     mesh_send(c, front->head, message);
+}
+
+static void front_address(struct control *c, struct front *front, struct mesh_link *head)
+{
+    front->local = head == NULL;
+    front->head = head;
+    text_set(front->head_name, sizeof front->head_name, "%s",
+             head ? mesh_name(head) : c->card.name);
 }
 
 static enum status front_begin(struct control *c, const struct control_event *event,
                                struct front *front, struct fault *fault)
 {
-    uint8_t hash[PROTO_HASH_BYTES];
-    struct mesh_link *head;
-
     front->handle = event->request.handle;
     front->number = ++c->last_request;
     front->deadline_us = c->now_us + ACCEPT_LIMIT_US;
@@ -173,14 +182,14 @@ static enum status front_begin(struct control *c, const struct control_event *ev
     while (front->spec.seed == 0)
         front->spec.seed = control_random(c);
     front->seed = front->spec.seed;
-    if (model_resolve(c, front->spec.model, false, hash, fault) != STATUS_OK)
+    if (model_resolve(c, front->spec.model, false, front->hash, fault) != STATUS_OK)
         return fault->status;
-    bytes_to_hex(hash, PROTO_HASH_BYTES, front->spec.model); /* beyond doubt for the head */
-    head = choose_head(c, hash);
-    front->local = head == NULL;
-    front->head = head;
-    text_set(front->head_name, sizeof front->head_name, "%s",
-             head ? mesh_name(head) : c->card.name);
+    bytes_to_hex(front->hash, PROTO_HASH_BYTES, front->spec.model); /* beyond doubt for the head */
+    front->body = mem_text_n(event->request.body, event->request.body_bytes);
+    front->body_bytes = event->request.body_bytes;
+    if (!front->body)
+        return fault_set(fault, STATUS_NO_MEMORY, "out of memory; try again");
+    front_address(c, front, choose_head(c, front->hash));
     return STATUS_OK;
 }
 
@@ -189,20 +198,46 @@ void front_request(struct control *c, const struct control_event *event)
     struct fault fault = {0};
     struct front *front = NULL;
 
-    if (c->n_fronts == MAX_REQUESTS)
+    if (c->n_fronts == MAX_REQUESTS) {
         (void)fault_set(&fault, STATUS_BUSY, "%u requests are running here; try again",
                         c->n_fronts);
-    else if (!(front = MEM_NEW(struct front)))
+        act_fault(c, event->request.handle, &fault);
+        return;
+    }
+    front = MEM_NEW(struct front);
+    if (!front)
         (void)fault_set(&fault, STATUS_NO_MEMORY, "out of memory; try again");
-    else
-        (void)front_begin(c, event, front, &fault);
-    if (fault.status != STATUS_OK) {
+    if (!front || front_begin(c, event, front, &fault) != STATUS_OK) {
         mem_free(front);
         act_fault(c, event->request.handle, &fault);
         return;
     }
     c->fronts[c->n_fronts++] = front;
-    front_submit(c, front, event->request.body, event->request.body_bytes);
+    front_submit(c, front);
+}
+
+/* The head has no room: is there a node with the file and more memory? True: it is being asked. */
+static bool front_move_on(struct control *c, struct front *front)
+{
+    uint64_t most = front->local ? c->card.memory_bytes : front->head->member->card.memory_bytes;
+    struct member *best = NULL;
+
+    if (front->moved_on || front->state != FRONT_SUBMITTED)
+        return false;
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        struct member *m = c->members[i];
+
+        if (mesh_is_up(m->link) && card_has(&m->card, front->hash) && m->card.memory_bytes > most) {
+            most = m->card.memory_bytes;
+            best = m;
+        }
+    }
+    if (!best)
+        return false;
+    front->moved_on = true;
+    front_address(c, front, best->link);
+    front_submit(c, front);
+    return true;
 }
 
 void front_cancel(struct control *c, uint64_t handle)
@@ -267,6 +302,8 @@ void front_accepted(struct control *c, struct mesh_link *link,
         return;
     }
     front->n_prompt = front->n_tokens;
+    mem_free(front->body);
+    front->body = NULL;
     sm_move(&front_table, &front->state, FRONT_RUNNING);
     action = action_add(c, ACTION_STARTED);
     if (!action)
@@ -309,7 +346,7 @@ void front_done(struct control *c, struct mesh_link *link, const struct message_
 {
     struct front *front = front_find(c, link, done->request);
 
-    if (front)
+    if (front && !(done->status == STATUS_NO_ROOM && front_move_on(c, front)))
         front_end(c, front, done);
 }
 
@@ -348,6 +385,7 @@ void fronts_settle(struct control *c)
 void front_free(struct front **front)
 {
     mem_free((*front)->tokens);
+    mem_free((*front)->body);
     mem_free(*front);
     *front = NULL;
 }

@@ -81,7 +81,10 @@ enum front_state { FRONT_SUBMITTED, FRONT_RUNNING, FRONT_DONE };
 struct front {
     uint64_t handle, number;
     unsigned state;
-    bool local;
+    bool local, moved_on;
+    uint8_t hash[PROTO_HASH_BYTES]; /* of the model */
+    char *body;                     /* until the head has accepted it */
+    size_t body_bytes;
     struct mesh_link *head; /* NULL when local */
     char head_name[PROTO_MAX_NAME];
     uint64_t deadline_us; /* for ACCEPTED */

@@ -233,7 +233,7 @@ static uint32_t add_decodes(struct scheduler *s, struct control_pass *pass, stru
         last = q->slot + 1;
         share--;
     }
-    s->turn = last % s->options.n_slots;
+    s->turn = last < s->options.n_slots ? last : 0;
     return n_decoding;
 }
 

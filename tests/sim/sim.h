@@ -72,9 +72,10 @@ struct sim_node {
 };
 
 /* One direction of a connection: what was sent and has not arrived, in order. */
+enum sim_parcel_kind { PARCEL_OPEN, PARCEL_MESSAGE, PARCEL_END };
 struct sim_parcel {
     uint64_t due_us;
-    enum { PARCEL_OPEN, PARCEL_MESSAGE, PARCEL_END } kind;
+    enum sim_parcel_kind kind;
     struct message *message;
     struct sim_parcel *next;
 };

@@ -36,7 +36,8 @@ static uint64_t some_delay(struct sim *sim)
 }
 
 /* Puts a parcel on its way towards node[end]. */
-static void wire_post(struct sim *sim, int index, int end, int kind, struct message *message)
+static void wire_post(struct sim *sim, int index, int end, enum sim_parcel_kind kind,
+                      struct message *message)
 {
     int *n;
     struct sim_wire *wire = &sim_wires(sim, &n)[index];

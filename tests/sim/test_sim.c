@@ -15,13 +15,7 @@ struct totals {
 
 static void random_spec(struct sim *sim, struct request_spec *spec)
 {
-    static const char *const stops[] = {"abc",
-                                        "cab",
-                                        "d",
-                                        "eab",
-                                        "bb",
-                                        "\xc3\xa4"
-                                        "a"};
+    static const char *const stops[] = {"abc", "cab", "d", "eab", "bb", "\303\244a"};
 
     memset(spec, 0, sizeof *spec);
     spec->kind = REQUEST_TEXT;

@@ -293,6 +293,39 @@ static void a_head_that_forgets_is_given_up(void **state)
     assert_int_equal(control_open_requests(rig->control), 0);
 }
 
+static void a_front_too_small_to_head_asks_a_larger_node_once(void **state)
+{
+    struct rig *rig = *state;
+    struct control_event event = {0};
+    struct node_card card;
+    struct message *message;
+    link_id small, large;
+
+    rig_card(&card, "small", 100000);
+    rig_model(&card, MODEL, "skein-tiny");
+    small = rig_member(rig, 0x90, &card);
+    rig_card(&card, "large", 200000000);
+    rig_model(&card, MODEL, "skein-tiny");
+    large = rig_member(rig, 0x91, &card);
+    rig_request(rig, 1, "tiny");
+    assert_int_equal(rig_count(rig, ACTION_OPEN_MODEL), 1); /* this node tries first */
+    memset(event.model.hash, MODEL, PROTO_HASH_BYTES);
+    event.model.model = rig_control_model(MODEL, 2, 1000000000);
+    step_kind(rig, EVENT_MODEL, &event);
+    assert_int_equal(rig_count(rig, ACTION_DONE), 0);
+    assert_null(rig_sent(rig, small, MESSAGE_SUBMIT));
+    message = rig_sent(rig, large, MESSAGE_SUBMIT);
+    assert_non_null(message);
+    assert_memory_equal(message->payload, "hello", 5);
+    message = message_new(MESSAGE_DONE);
+    message->done.request = 1;
+    message->done.end = REQUEST_END_ERROR;
+    message->done.status = STATUS_NO_ROOM;
+    rig_message(rig, large, message);
+    assert_int_equal(done_of(rig)->status, STATUS_NO_ROOM);
+    assert_int_equal(rig_count(rig, ACTION_DONE), 1);
+}
+
 static void a_model_file_that_does_not_open_is_told(void **state)
 {
     struct rig *rig = *state;
@@ -421,6 +454,7 @@ int main(void)
         T(past_the_queue_it_is_busy),
         T(a_seed_that_is_given_stays),
         T(a_head_that_forgets_is_given_up),
+        T(a_front_too_small_to_head_asks_a_larger_node_once),
         T(a_model_file_that_does_not_open_is_told),
         T(nothing_a_peer_sends_breaks_it),
         T(no_memory_for_a_request_is_told),
