@@ -1,10 +1,12 @@
 /* How fast this box reads weights and multiplies, measured in about 0.2 s.
  *
  * The planner divides layers by these two numbers, so they are taken the way the engine works:
- * reads by all threads over memory in huge pages, far more of it than any cache holds, and a
- * product of a Q8_0 matrix with as many rows as a prefill chunk. The best of several short runs
+ * reads by all threads over memory in huge pages, pushed out of every cache before each sweep, and
+ * a product of a Q8_0 matrix with as many rows as a prefill chunk. Flushing keeps the buffer small:
+ * a node measures while it starts, and its peak memory is a promise. The best of several short runs
  * counts: what disturbs a run on a shared box only ever makes it slower. All memory is given back.
  */
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -12,7 +14,8 @@
 #include "engine/kernels/pool.h"
 
 enum {
-    READ_BYTES = 192 << 20,
+    READ_BYTES = 32 << 20,
+    LINE_BYTES = 64,
     PIECE_BYTES = 1 << 20,
     PIECE_FLOATS = PIECE_BYTES / 4,
     ROWS = 64,
@@ -39,6 +42,22 @@ static void fill(void *ctx, size_t begin, size_t end, uint32_t thread)
     memset((uint8_t *)ctx + begin * PIECE_BYTES, 0, (end - begin) * PIECE_BYTES);
 }
 
+/* Out of all caches, so that the next sweep reads memory. */
+static void flush_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const uint8_t *data = (const uint8_t *)((const struct sweep *)ctx)->data;
+
+    (void)thread;
+    for (size_t at = begin * PIECE_BYTES; at < end * PIECE_BYTES; at += LINE_BYTES) {
+#if defined __x86_64__
+        __builtin_ia32_clflush(data + at);
+#elif defined __aarch64__
+        __asm__ volatile("dc civac, %0" : : "r"(data + at) : "memory");
+#endif
+    }
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
 static void sweep_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
     struct sweep *sweep = ctx;
@@ -57,6 +76,7 @@ static enum status measure_read(const struct compute *c, double seconds, double 
         double best = 0, end = now_seconds() + seconds;
         pool_run(pool, READ_BYTES / PIECE_BYTES, 1, fill, data);
         do {
+            pool_run(pool, READ_BYTES / PIECE_BYTES, 1, flush_pieces, &sweep);
             double start = now_seconds();
             pool_run(pool, READ_BYTES / PIECE_BYTES, 1, sweep_pieces, &sweep);
             double rate = READ_BYTES / (now_seconds() - start);
