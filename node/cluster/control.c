@@ -276,6 +276,8 @@ enum status control_step(struct control *c, struct control_event *event, uint64_
 {
     c->now_us = now_us > c->now_us ? now_us : c->now_us;
     c->short_of_memory = false;
+    if (event->kind == EVENT_TICK) /* the one that was on its way; timers may be early */
+        c->wake_us = NEVER_US;
     (void)actions_room(c);
     take_event(c, event);
     settle(c);

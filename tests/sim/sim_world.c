@@ -390,6 +390,23 @@ void sim_cancel(struct sim *sim, struct sim_request *r)
 
 /* ---------------------------------------------------------------- steps */
 
+/* One timer a node; like real ones it may fire a little early. */
+static void set_timer(struct sim *sim, int index, uint64_t wake_us)
+{
+    struct sim_node *node = &sim->nodes[index];
+    uint64_t early_us = sim->options.delay_us && sim_chance(sim, 0.2) ? sim_below(sim, 5000) : 0;
+
+    if (wake_us <= sim->now_us)
+        sim_fail(sim, "%s asks to be woken in the past", node->name);
+    else if (early_us > wake_us - sim->now_us - 1)
+        early_us = wake_us - sim->now_us - 1;
+    node->wake_us = wake_us - early_us;
+    heap_add(sim, (struct happening){.at_us = node->wake_us,
+                                     .kind = HAPPEN_TICK,
+                                     .node = index,
+                                     .incarnation = node->incarnation});
+}
+
 static void act_all(struct sim *sim, int index)
 {
     struct sim_node *node = &sim->nodes[index];
@@ -399,13 +416,7 @@ static void act_all(struct sim *sim, int index)
         struct control_action *action = &actions->items[i];
 
         if (action->kind == ACTION_WAKE) {
-            node->wake_us = action->wake_us;
-            heap_add(sim, (struct happening){.at_us = action->wake_us,
-                                             .kind = HAPPEN_TICK,
-                                             .node = index,
-                                             .incarnation = node->incarnation});
-            if (action->wake_us <= sim->now_us)
-                sim_fail(sim, "%s asks to be woken in the past", node->name);
+            set_timer(sim, index, action->wake_us);
         } else {
             sim_shell_act(sim, index, action);
         }
