@@ -12,8 +12,9 @@
 #include "partition/partition.h"
 #include "proto/proto.h"
 
-typedef uint32_t link_id; /* never reused; 0 is no link. Inbound links are numbered by the shell, below
-                           * LINK_OUTBOUND; dials by control (ACTION_DIAL), with that bit set. */
+/* A link's number: never reused, 0 is no link. Inbound links are numbered by the shell, below
+ * LINK_OUTBOUND; dials by control (ACTION_DIAL), with that bit set. */
+typedef uint32_t link_id;
 #define LINK_OUTBOUND 0x80000000u
 
 /* What control must know of a model to plan and schedule: a copy of model_info's numbers. */
@@ -30,8 +31,8 @@ void control_model_free(struct control_model **model);
 
 /* A pass on its way through this node. Head only: tokens and samples. */
 struct sample_job {
-    uint32_t row;       /* of the pass */
-    uint64_t sequence;  /* control's key of the sequence; names the detokenizer in the shell */
+    uint32_t row;      /* of the pass */
+    uint64_t sequence; /* control's key of the sequence; names the detokenizer in the shell */
     struct sample_params params;
     uint64_t position;  /* length of the sequence */
     uint32_t n_history; /* the last tokens of it, 0 where the penalty is off */
@@ -39,9 +40,10 @@ struct sample_job {
     uint32_t token;     /* the outcome, filled by the shell */
 };
 struct control_pass {
-    struct message *message; /* MESSAGE_PASS with rows; payload = hidden [n_rows, n_embd], room for it allocated by
-                              * whoever makes the message; at the head's first stage it is not filled yet */
-    uint32_t *tokens;        /* [n_rows]: embed these first; NULL on later stages */
+    struct message *
+        message; /* MESSAGE_PASS with rows; payload = hidden [n_rows, n_embd], room for it allocated
+                  * by whoever makes the message; at the head's first stage it is not filled yet */
+    uint32_t *tokens; /* [n_rows]: embed these first; NULL on later stages */
     uint32_t n_samples;
     struct sample_job *samples;
 };
@@ -50,20 +52,20 @@ void control_pass_free(struct control_pass **pass);
 /* ---------------------------------------------------------------- events */
 
 enum control_event_kind {
-    EVENT_TICK,         /* time passed; also sent at the time of ACTION_WAKE */
-    EVENT_SELF,         /* the own card changed (speed measured, models found) */
-    EVENT_SEEN,         /* discovery saw a node */
-    EVENT_SEED,         /* --peer: an address without an id; tried again for ever, with back-off */
-    EVENT_LINK_OPEN,    /* an authenticated link is up */
-    EVENT_LINK_CLOSED,  /* any link that was opened, or a dial that failed */
-    EVENT_MESSAGE,      /* from an open link */
-    EVENT_REQUEST,      /* from this node's API: this node is the front */
-    EVENT_CANCEL,       /* of such a request: the client went away */
-    EVENT_MODEL,        /* outcome of ACTION_OPEN_MODEL */
-    EVENT_SHARD,        /* outcome of ACTION_LOAD_SHARD */
-    EVENT_PROMPT,       /* outcome of ACTION_TOKENIZE */
-    EVENT_STAGE_DONE,   /* outcome of ACTION_RUN_STAGE */
-    EVENT_HEAD_DONE     /* outcome of ACTION_RUN_HEAD */
+    EVENT_TICK,        /* time passed; also sent at the time of ACTION_WAKE */
+    EVENT_SELF,        /* the own card changed (speed measured, models found) */
+    EVENT_SEEN,        /* discovery saw a node */
+    EVENT_SEED,        /* --peer: an address without an id; tried again for ever, with back-off */
+    EVENT_LINK_OPEN,   /* an authenticated link is up */
+    EVENT_LINK_CLOSED, /* any link that was opened, or a dial that failed */
+    EVENT_MESSAGE,     /* from an open link */
+    EVENT_REQUEST,     /* from this node's API: this node is the front */
+    EVENT_CANCEL,      /* of such a request: the client went away */
+    EVENT_MODEL,       /* outcome of ACTION_OPEN_MODEL */
+    EVENT_SHARD,       /* outcome of ACTION_LOAD_SHARD */
+    EVENT_PROMPT,      /* outcome of ACTION_TOKENIZE */
+    EVENT_STAGE_DONE,  /* outcome of ACTION_RUN_STAGE */
+    EVENT_HEAD_DONE    /* outcome of ACTION_RUN_HEAD */
 };
 
 struct control_address { /* numeric "ip:port" */
@@ -73,8 +75,8 @@ struct control_address { /* numeric "ip:port" */
 struct sampled {
     uint64_t sequence;
     uint32_t token;
-    bool ends;          /* an end token; its text is empty */
-    const char *text;   /* UTF-8 that became whole with this token; may be empty */
+    bool ends;        /* an end token; its text is empty */
+    const char *text; /* UTF-8 that became whole with this token; may be empty */
     size_t text_bytes;
 };
 
@@ -89,18 +91,18 @@ struct control_event {
         } seen;
         struct control_address seed;
         struct {
-            link_id link;
+            uint32_t link;
             uint8_t node_id[PROTO_ID_BYTES];
             bool outbound;
             struct control_address remote; /* as dialled, or the peer's address */
         } link_open;
         struct {
-            link_id link;        /* as given by ACTION_DIAL for outbound ones */
-            enum status status;  /* AUTH: other cluster key */
+            uint32_t link;      /* as given by ACTION_DIAL for outbound ones */
+            enum status status; /* AUTH: other cluster key */
             char text[PROTO_MAX_TEXT];
         } link_closed;
         struct {
-            link_id link;
+            uint32_t link;
             struct message *message;
         } message;
         struct {
@@ -141,33 +143,34 @@ struct control_event {
 /* ---------------------------------------------------------------- actions */
 
 enum control_action_kind {
-    ACTION_DIAL,          /* connect; reports LINK_OPEN or LINK_CLOSED with this link id */
-    ACTION_CLOSE_LINK,    /* LINK_CLOSED is still reported */
-    ACTION_SEND,          /* message on link; frees it */
-    ACTION_OPEN_MODEL,    /* map and check a model that the own card lists → EVENT_MODEL */
-    ACTION_LOAD_SHARD,    /* → EVENT_SHARD */
-    ACTION_FREE_SHARD,    /* after passes under way; no report */
-    ACTION_TOKENIZE,      /* template + tokenizer + a detokenizer kept by `sequence` → EVENT_PROMPT */
+    ACTION_DIAL,       /* connect; reports LINK_OPEN or LINK_CLOSED with this link id */
+    ACTION_CLOSE_LINK, /* LINK_CLOSED is still reported */
+    ACTION_SEND,       /* message on link; frees it */
+    ACTION_OPEN_MODEL, /* map and check a model that the own card lists → EVENT_MODEL */
+    ACTION_LOAD_SHARD, /* → EVENT_SHARD */
+    ACTION_FREE_SHARD, /* after passes under way; no report */
+    ACTION_TOKENIZE, /* template + tokenizer + a detokenizer kept by `sequence` → EVENT_PROMPT */
     ACTION_FREE_SEQUENCE, /* the detokenizer of `sequence` */
-    ACTION_RUN_STAGE,     /* clears, embed if tokens, own layers → EVENT_STAGE_DONE. In order of asking per instance. */
-    ACTION_RUN_HEAD,      /* norm, logits, sample → EVENT_HEAD_DONE */
-    ACTION_STARTED,       /* to the API: prompt taken, n_prompt known */
-    ACTION_TEXT,          /* to the API */
-    ACTION_DONE,          /* to the API: the last word on a request, always exactly once */
-    ACTION_CARD,          /* the announced card changed (free memory): tell discovery */
-    ACTION_WAKE           /* send EVENT_TICK at wake_us at the latest */
+    ACTION_RUN_STAGE, /* clears, embed if tokens, own layers → EVENT_STAGE_DONE. In order of asking
+                         per instance. */
+    ACTION_RUN_HEAD,  /* norm, logits, sample → EVENT_HEAD_DONE */
+    ACTION_STARTED,   /* to the API: prompt taken, n_prompt known */
+    ACTION_TEXT,      /* to the API */
+    ACTION_DONE,      /* to the API: the last word on a request, always exactly once */
+    ACTION_CARD,      /* the announced card changed (free memory): tell discovery */
+    ACTION_WAKE       /* send EVENT_TICK at wake_us at the latest */
 };
 
 struct control_action {
     enum control_action_kind kind;
     union {
         struct {
-            link_id link;
+            uint32_t link;
             struct control_address address;
         } dial;
-        link_id close_link;
+        uint32_t close_link;
         struct {
-            link_id link;
+            uint32_t link;
             struct message *message;
         } send;
         struct {
@@ -240,7 +243,8 @@ void control_free(struct control **control);
 enum status control_step(struct control *control, struct control_event *event, uint64_t now_us,
                          struct control_actions *actions) MUST_USE;
 
-/* ---------------------------------------------------------------- views (for API, CLI and tests) */
+/* ---------------------------------------------------------------- views (for API, CLI and tests)
+ */
 
 enum member_state { MEMBER_SELF, MEMBER_DIALLING, MEMBER_ALIVE, MEMBER_LOST, MEMBER_REFUSED };
 struct member_view {
@@ -248,8 +252,8 @@ struct member_view {
     enum member_state state;
     struct node_card card;
     char address[64];
-    uint64_t rtt_us;      /* smoothed; 0: unknown */
-    uint64_t seen_us;     /* when last heard */
+    uint64_t rtt_us;           /* smoothed; 0: unknown */
+    uint64_t seen_us;          /* when last heard */
     char note[PROTO_MAX_TEXT]; /* why refused or lost */
 };
 size_t control_members(const struct control *control, struct member_view *out, size_t max);

@@ -39,7 +39,7 @@ struct dialler {
 enum link_state { LINK_DIALLING, LINK_GREETING, LINK_UP, LINK_CLOSING, LINK_GONE };
 
 struct mesh_link {
-    link_id id;
+    uint32_t id;
     unsigned state;
     bool outbound, doomed;
     char why[PROTO_MAX_TEXT]; /* of doomed */
@@ -181,7 +181,7 @@ struct control {
     struct mesh_link *links[MAX_LINKS];
     struct member *members[MAX_MEMBERS];
     struct seed *seeds[MAX_SEEDS];
-    link_id last_dial;
+    uint32_t last_dial;
     bool card_dirty;
     uint64_t card_due_us;
 
@@ -223,7 +223,7 @@ enum status spec_check(struct request_spec *spec, struct fault *fault) MUST_USE;
 void mesh_opened(struct control *c, const struct control_event *event);
 void mesh_closed(struct control *c, const struct control_event *event);
 void mesh_message(struct control *c, struct mesh_link *link, struct message *message);
-struct mesh_link *mesh_find(struct control *c, link_id id);
+struct mesh_link *mesh_find(struct control *c, uint32_t id);
 struct mesh_link *mesh_dial(struct control *c, const struct control_address *address);
 void mesh_fail(struct mesh_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Takes the message in every case; NULL (no memory for it) or no slot dooms the link. */

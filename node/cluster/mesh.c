@@ -44,7 +44,7 @@ static const uint32_t link_allowed[] = {
 };
 static const struct sm_table link_table = {"link", link_names, link_allowed, COUNT_OF(link_names)};
 
-struct mesh_link *mesh_find(struct control *c, link_id id)
+struct mesh_link *mesh_find(struct control *c, uint32_t id)
 {
     for (uint32_t i = 0; i < c->n_links; i++)
         if (c->links[i]->id == id && c->links[i]->state != LINK_GONE)
@@ -90,7 +90,7 @@ void mesh_send(struct control *c, struct mesh_link *link, struct message *messag
     action->send.message = message;
 }
 
-static struct mesh_link *link_new(struct control *c, link_id id, enum link_state state)
+static struct mesh_link *link_new(struct control *c, uint32_t id, enum link_state state)
 {
     struct mesh_link *link = c->n_links < MAX_LINKS ? MEM_NEW(struct mesh_link) : NULL;
 

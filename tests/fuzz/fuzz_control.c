@@ -18,7 +18,7 @@ struct world {
     struct control *control;
     struct reader in;
     uint64_t now_us, n_requests;
-    link_id links[N_PEERS], last_link;
+    uint32_t links[N_PEERS], last_link;
     struct instance_ref refs[4]; /* names that were seen in actions */
     uint32_t n_refs;
     uint8_t self[PROTO_ID_BYTES];

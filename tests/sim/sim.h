@@ -83,7 +83,7 @@ struct sim_parcel {
 struct sim_wire {
     int node[2]; /* [0] dialled */
     uint32_t incarnation[2];
-    link_id link[2];
+    uint32_t link[2];
     bool open[2];                           /* the control there knows it as open */
     bool gone[2];                           /* the control there was told that it is closed */
     bool silent;                            /* the other end died without a word */
@@ -147,9 +147,9 @@ void sim_event(struct sim *sim, int node, struct control_event *event);
 /* A result of the shell for a node, later; dropped if the node has been restarted by then. */
 void sim_later(struct sim *sim, uint64_t in_us, int node, struct control_event *event);
 /* net */
-void sim_net_dial(struct sim *sim, int node, link_id link, const char *address);
-void sim_net_send(struct sim *sim, int node, link_id link, struct message *message);
-void sim_net_close(struct sim *sim, int node, link_id link);
+void sim_net_dial(struct sim *sim, int node, uint32_t link, const char *address);
+void sim_net_send(struct sim *sim, int node, uint32_t link, struct message *message);
+void sim_net_close(struct sim *sim, int node, uint32_t link);
 void sim_net_crash(struct sim *sim, int node, bool silently);
 void sim_net_pump(struct sim *sim, int wire, int end);
 void sim_net_free(struct sim *sim);

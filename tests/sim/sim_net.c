@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static struct sim_wire *wire_of(struct sim *sim, int node, link_id link, int *end, int *index)
+static struct sim_wire *wire_of(struct sim *sim, int node, uint32_t link, int *end, int *index)
 {
     int *n;
     struct sim_wire *wires = sim_wires(sim, &n);
@@ -93,7 +93,7 @@ static int node_at(struct sim *sim, const char *address)
     return -1;
 }
 
-void sim_net_dial(struct sim *sim, int node, link_id link, const char *address)
+void sim_net_dial(struct sim *sim, int node, uint32_t link, const char *address)
 {
     int *n, other = node_at(sim, address);
     struct sim_wire *wires = sim_wires(sim, &n), *wire;
@@ -126,7 +126,7 @@ void sim_net_dial(struct sim *sim, int node, link_id link, const char *address)
     wire_post(sim, *n - 1, 1, PARCEL_OPEN, NULL);
 }
 
-void sim_net_send(struct sim *sim, int node, link_id link, struct message *message)
+void sim_net_send(struct sim *sim, int node, uint32_t link, struct message *message)
 {
     int end, index;
     struct sim_wire *wire = wire_of(sim, node, link, &end, &index);
@@ -143,7 +143,7 @@ void sim_net_send(struct sim *sim, int node, link_id link, struct message *messa
     wire_post(sim, index, 1 - end, PARCEL_MESSAGE, message);
 }
 
-void sim_net_close(struct sim *sim, int node, link_id link)
+void sim_net_close(struct sim *sim, int node, uint32_t link)
 {
     int end, index;
     struct sim_wire *wire = wire_of(sim, node, link, &end, &index);

@@ -74,7 +74,7 @@ void rig_seen(struct rig *rig, uint8_t id, const char *address)
     rig_step(rig, &event);
 }
 
-static void rig_open(struct rig *rig, link_id link, uint8_t id, bool outbound)
+static void rig_open(struct rig *rig, uint32_t link, uint8_t id, bool outbound)
 {
     struct control_event event = {.kind = EVENT_LINK_OPEN};
 
@@ -86,18 +86,18 @@ static void rig_open(struct rig *rig, link_id link, uint8_t id, bool outbound)
     rig_step(rig, &event);
 }
 
-link_id rig_inbound(struct rig *rig, uint8_t id)
+uint32_t rig_inbound(struct rig *rig, uint8_t id)
 {
     rig_open(rig, ++rig->last_inbound, id, false);
     return rig->last_inbound;
 }
 
-void rig_opened(struct rig *rig, link_id link, uint8_t id)
+void rig_opened(struct rig *rig, uint32_t link, uint8_t id)
 {
     rig_open(rig, link, id, true);
 }
 
-void rig_closed(struct rig *rig, link_id link, enum status status, const char *text)
+void rig_closed(struct rig *rig, uint32_t link, enum status status, const char *text)
 {
     struct control_event event = {.kind = EVENT_LINK_CLOSED};
 
@@ -107,7 +107,7 @@ void rig_closed(struct rig *rig, link_id link, enum status status, const char *t
     rig_step(rig, &event);
 }
 
-void rig_message(struct rig *rig, link_id link, struct message *message)
+void rig_message(struct rig *rig, uint32_t link, struct message *message)
 {
     struct control_event event = {.kind = EVENT_MESSAGE};
 
@@ -117,7 +117,7 @@ void rig_message(struct rig *rig, link_id link, struct message *message)
     rig_step(rig, &event);
 }
 
-void rig_send_card(struct rig *rig, link_id link, const struct node_card *card)
+void rig_send_card(struct rig *rig, uint32_t link, const struct node_card *card)
 {
     struct message *message = message_new(MESSAGE_CARD);
 
@@ -125,9 +125,9 @@ void rig_send_card(struct rig *rig, link_id link, const struct node_card *card)
     rig_message(rig, link, message);
 }
 
-link_id rig_member(struct rig *rig, uint8_t id, const struct node_card *card)
+uint32_t rig_member(struct rig *rig, uint8_t id, const struct node_card *card)
 {
-    link_id link = rig_inbound(rig, id);
+    uint32_t link = rig_inbound(rig, id);
 
     rig_send_card(rig, link, card);
     return link;
@@ -150,7 +150,7 @@ int rig_count(struct rig *rig, enum control_action_kind kind)
     return n;
 }
 
-struct message *rig_sent(struct rig *rig, link_id link, enum message_kind kind)
+struct message *rig_sent(struct rig *rig, uint32_t link, enum message_kind kind)
 {
     for (size_t i = 0; i < rig->actions.n; i++) {
         struct control_action *action = &rig->actions.items[i];
@@ -178,7 +178,7 @@ bool rig_view(struct rig *rig, uint8_t id, struct member_view *out)
     return false;
 }
 
-void rig_pass_time(struct rig *rig, uint64_t us, const link_id *links, size_t n)
+void rig_pass_time(struct rig *rig, uint64_t us, const uint32_t *links, size_t n)
 {
     uint64_t end_us = rig->now_us + us;
 
@@ -230,4 +230,35 @@ void rig_request(struct rig *rig, uint64_t handle, const char *model)
     event.request.body = "hello";
     event.request.body_bytes = 5;
     rig_step(rig, &event);
+}
+
+void rig_shard_loads(struct rig *rig, const struct instance_ref *ref, enum status status)
+{
+    struct control_event event = {.kind = EVENT_SHARD};
+
+    event.shard.instance = *ref;
+    event.shard.fault.status = status;
+    if (status != STATUS_OK)
+        strcpy(event.shard.fault.text, "no memory for it");
+    rig_step(rig, &event);
+}
+
+void rig_stage_done(struct rig *rig, struct control_pass *pass)
+{
+    struct control_event event = {.kind = EVENT_STAGE_DONE};
+
+    event.stage_done.pass = pass;
+    rig_step(rig, &event);
+}
+
+/* Takes the pass out of the last step's action. */
+struct control_pass *rig_pass_of(struct rig *rig, enum control_action_kind kind)
+{
+    struct control_action *action = rig_action(rig, kind, 0);
+    struct control_pass *pass;
+
+    assert_non_null(action);
+    pass = action->run.pass;
+    action->run.pass = NULL;
+    return pass;
 }

@@ -19,7 +19,7 @@ struct rig {
     struct control_actions actions; /* of the last step */
     uint64_t now_us;
     uint8_t self_id[PROTO_ID_BYTES];
-    link_id last_inbound;
+    uint32_t last_inbound;
 };
 
 /* A node id whose first byte decides which of two is smaller. */
@@ -32,22 +32,26 @@ void rig_free(struct rig *rig);
 void rig_step(struct rig *rig, struct control_event *event);
 void rig_tick(struct rig *rig, uint64_t by_us); /* time passes, then a tick */
 void rig_seen(struct rig *rig, uint8_t id, const char *address);
-link_id rig_inbound(struct rig *rig, uint8_t id);
-void rig_opened(struct rig *rig, link_id link, uint8_t id); /* a dial */
-void rig_closed(struct rig *rig, link_id link, enum status status, const char *text);
-void rig_message(struct rig *rig, link_id link, struct message *message);
-void rig_send_card(struct rig *rig, link_id link, const struct node_card *card);
+uint32_t rig_inbound(struct rig *rig, uint8_t id);
+void rig_opened(struct rig *rig, uint32_t link, uint8_t id); /* a dial */
+void rig_closed(struct rig *rig, uint32_t link, enum status status, const char *text);
+void rig_message(struct rig *rig, uint32_t link, struct message *message);
+void rig_send_card(struct rig *rig, uint32_t link, const struct node_card *card);
 /* An inbound link with its card: a living member. */
-link_id rig_member(struct rig *rig, uint8_t id, const struct node_card *card);
+uint32_t rig_member(struct rig *rig, uint8_t id, const struct node_card *card);
 /* The nth (from 0) action of that kind in the last step; NULL where there are fewer. */
 struct control_action *rig_action(struct rig *rig, enum control_action_kind kind, int nth);
 int rig_count(struct rig *rig, enum control_action_kind kind);
 /* A message of that kind sent on link in the last step, or NULL. */
-struct message *rig_sent(struct rig *rig, link_id link, enum message_kind kind);
+struct message *rig_sent(struct rig *rig, uint32_t link, enum message_kind kind);
 bool rig_view(struct rig *rig, uint8_t id, struct member_view *out);
 /* Keeps all links alive through the time: a PONG from each of them every second. */
-void rig_pass_time(struct rig *rig, uint64_t us, const link_id *links, size_t n);
+void rig_pass_time(struct rig *rig, uint64_t us, const uint32_t *links, size_t n);
 struct control_model *rig_control_model(uint8_t hash, uint32_t n_layers, uint64_t layer_bytes);
+void rig_shard_loads(struct rig *rig, const struct instance_ref *ref, enum status status);
+void rig_stage_done(struct rig *rig, struct control_pass *pass);
+/* Takes the pass out of the last step's action. */
+struct control_pass *rig_pass_of(struct rig *rig, enum control_action_kind kind);
 void rig_request(struct rig *rig, uint64_t handle, const char *model);
 
 #endif

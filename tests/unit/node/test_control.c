@@ -121,7 +121,7 @@ static void a_name_for_two_models_is_refused(void **state)
 static void a_prompt_for_a_model_elsewhere_goes_there(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct message *submit, *message;
     uint64_t request, seed;
 
@@ -165,7 +165,7 @@ static void a_prompt_for_a_model_elsewhere_goes_there(void **state)
 static void tokens_out_of_order_end_the_request(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct message *message;
     uint64_t request;
 
@@ -185,7 +185,7 @@ static void tokens_out_of_order_end_the_request(void **state)
 static void a_lost_head_ends_the_request_by_name(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
 
     rig_request(rig, 7, "far-away");
     rig_closed(rig, link, STATUS_CLOSED, "");
@@ -197,7 +197,7 @@ static void who_heads_the_model_already_is_asked(void **state)
 {
     struct rig *rig = *state;
     struct node_card card;
-    link_id idle, heads;
+    uint32_t idle, heads;
 
     rig_card(&card, "idle", 900000000);
     rig_model(&card, MODEL, "skein-tiny");
@@ -284,7 +284,7 @@ static void a_seed_that_is_given_stays(void **state)
 static void a_head_that_forgets_is_given_up(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
 
     rig_request(rig, 7, "far-away");
     rig_pass_time(rig, 239 * RIG_SECOND, &link, 1);
@@ -299,7 +299,7 @@ static void a_front_too_small_to_head_asks_a_larger_node_once(void **state)
     struct control_event event = {0};
     struct node_card card;
     struct message *message;
-    link_id small, large;
+    uint32_t small, large;
 
     rig_card(&card, "small", 100000);
     rig_model(&card, MODEL, "skein-tiny");
@@ -379,7 +379,7 @@ static void nothing_a_peer_sends_breaks_it(void **state)
 {
     struct rig *rig = *state;
     struct instance_ref ref = ready(rig);
-    link_id links[3] = {0};
+    uint32_t links[3] = {0};
 
     srand(11);
     for (int round = 0; round < 60000; round++) {
@@ -397,7 +397,7 @@ static void nothing_a_peer_sends_breaks_it(void **state)
         }
         action = rig_action(rig, ACTION_CLOSE_LINK, 0);
         if (action) {
-            link_id closed = action->close_link;
+            uint32_t closed = action->close_link;
 
             for (int i = 0; i < 3; i++)
                 links[i] = links[i] == closed ? 0 : links[i];

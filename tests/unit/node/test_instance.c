@@ -1,4 +1,5 @@
-/* Instances at their head and stages at a worker: plan, prepare, refuse, load, probe, lose. */
+/* Instances at their head: plan, prepare, refuse, load, probe, lose. Stages:
+ * test_instance_worker.c. */
 #include "tests/unit/node/rig.h"
 
 #include <stdio.h>
@@ -36,7 +37,7 @@ static void model_opens(struct rig *rig)
     rig_step(rig, &event);
 }
 
-static void outcome(struct rig *rig, link_id link, enum message_kind kind,
+static void outcome(struct rig *rig, uint32_t link, enum message_kind kind,
                     const struct instance_ref *ref, enum status status, uint64_t memory_free_bytes)
 {
     struct message *message = message_new(kind);
@@ -47,17 +48,6 @@ static void outcome(struct rig *rig, link_id link, enum message_kind kind,
     if (status != STATUS_OK)
         strcpy(message->outcome.text, "because");
     rig_message(rig, link, message);
-}
-
-static void shard_loads(struct rig *rig, const struct instance_ref *ref, enum status status)
-{
-    struct control_event event = {.kind = EVENT_SHARD};
-
-    event.shard.instance = *ref;
-    event.shard.fault.status = status;
-    if (status != STATUS_OK)
-        strcpy(event.shard.fault.text, "no memory for it");
-    rig_step(rig, &event);
 }
 
 static void prompt_is_tokenized(struct rig *rig, uint64_t sequence, uint32_t n)
@@ -71,27 +61,7 @@ static void prompt_is_tokenized(struct rig *rig, uint64_t sequence, uint32_t n)
     rig_step(rig, &event);
 }
 
-static void stage_done(struct rig *rig, struct control_pass *pass)
-{
-    struct control_event event = {.kind = EVENT_STAGE_DONE};
-
-    event.stage_done.pass = pass;
-    rig_step(rig, &event);
-}
-
-/* Takes the pass out of the last step's action. */
-static struct control_pass *pass_of(struct rig *rig, enum control_action_kind kind)
-{
-    struct control_action *action = rig_action(rig, kind, 0);
-    struct control_pass *pass;
-
-    assert_non_null(action);
-    pass = action->run.pass;
-    action->run.pass = NULL;
-    return pass;
-}
-
-static struct message *message_of(struct rig *rig, link_id link, enum message_kind kind)
+static struct message *message_of(struct rig *rig, uint32_t link, enum message_kind kind)
 {
     for (size_t i = 0; i < rig->actions.n; i++) {
         struct control_action *action = &rig->actions.items[i];
@@ -109,7 +79,7 @@ static struct message *message_of(struct rig *rig, link_id link, enum message_ki
 }
 
 /* Up to the PREPAREs; returns the instance. */
-static struct instance_ref prepare(struct rig *rig, link_id link)
+static struct instance_ref prepare(struct rig *rig, uint32_t link)
 {
     struct message *message;
 
@@ -126,7 +96,7 @@ static struct instance_ref prepare(struct rig *rig, link_id link)
     return message->prepare.instance;
 }
 
-static struct instance_ref ready(struct rig *rig, link_id link)
+static struct instance_ref ready(struct rig *rig, uint32_t link)
 {
     struct instance_ref ref = prepare(rig, link);
     struct message *message;
@@ -136,8 +106,8 @@ static struct instance_ref ready(struct rig *rig, link_id link)
     assert_true(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.embed);
     outcome(rig, link, MESSAGE_LOADED, &ref, STATUS_OK, 0);
     assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
-    shard_loads(rig, &ref, STATUS_OK);
-    stage_done(rig, pass_of(rig, ACTION_RUN_STAGE)); /* the probe */
+    rig_shard_loads(rig, &ref, STATUS_OK);
+    rig_stage_done(rig, rig_pass_of(rig, ACTION_RUN_STAGE)); /* the probe */
     message = message_of(rig, link, MESSAGE_PASS);
     assert_int_equal(message->pass.n_rows, 1);
     message->pass.stage = 0;
@@ -148,7 +118,7 @@ static struct instance_ref ready(struct rig *rig, link_id link)
 static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct instance_view view;
     struct sampled sampled = {.token = 7, .text = "hi", .text_bytes = 2};
     struct control_event event = {.kind = EVENT_HEAD_DONE};
@@ -163,17 +133,17 @@ static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
     assert_true(control_reserved_bytes(rig->control) >= 2 * LAYER);
     prompt_is_tokenized(rig, 1, 5);
     assert_int_equal(rig_action(rig, ACTION_STARTED, 0)->started.n_prompt, 5);
-    pass = pass_of(rig, ACTION_RUN_STAGE);
+    pass = rig_pass_of(rig, ACTION_RUN_STAGE);
     assert_int_equal(pass->message->pass.n_rows, 5);
     assert_int_equal(pass->message->pass.n_clears, 1); /* the probe's row is forgotten first */
     assert_int_equal(pass->n_samples, 1);
-    stage_done(rig, pass);
+    rig_stage_done(rig, pass);
     message = message_of(rig, link, MESSAGE_PASS);
     assert_int_equal(message->pass.stage, 1);
     assert_int_equal(message->payload_bytes, 5 * 4 * sizeof(float));
     message->pass.stage = 0;
     rig_message(rig, link, message);
-    pass = pass_of(rig, ACTION_RUN_HEAD);
+    pass = rig_pass_of(rig, ACTION_RUN_HEAD);
     sampled.sequence = pass->samples[0].sequence;
     event.head_done.pass = pass;
     event.head_done.n_sampled = 1;
@@ -187,7 +157,7 @@ static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
 static void a_lost_worker_ends_everything_in_the_same_step(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct message_done *done;
 
     (void)ready(rig, link);
@@ -211,7 +181,7 @@ static void a_lost_worker_ends_everything_in_the_same_step(void **state)
 static void a_refusal_counts_for_the_next_plan(void **state)
 {
     struct rig *rig = *state;
-    link_id a = rig_member(rig, 0x90, &other), b;
+    uint32_t a = rig_member(rig, 0x90, &other), b;
     struct instance_ref ref;
     struct message *again;
 
@@ -238,7 +208,7 @@ static void a_refusal_counts_for_the_next_plan(void **state)
 static void who_does_not_answer_is_left_out(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct control_action *done = NULL;
 
     (void)prepare(rig, link);
@@ -254,12 +224,12 @@ static void who_does_not_answer_is_left_out(void **state)
 static void a_shard_that_does_not_load_releases_all(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct instance_ref ref = prepare(rig, link);
     struct message_done *done;
 
     outcome(rig, link, MESSAGE_PREPARED, &ref, STATUS_OK, 0);
-    shard_loads(rig, &ref, STATUS_NO_MEMORY);
+    rig_shard_loads(rig, &ref, STATUS_NO_MEMORY);
     assert_non_null(rig_sent(rig, link, MESSAGE_RELEASE));
     assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
     done = &rig_action(rig, ACTION_DONE, 0)->done.done;
@@ -271,14 +241,14 @@ static void a_shard_that_does_not_load_releases_all(void **state)
 static void a_probe_that_does_not_come_back_closes(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct instance_ref ref = prepare(rig, link);
     bool done = false;
 
     outcome(rig, link, MESSAGE_PREPARED, &ref, STATUS_OK, 0);
     outcome(rig, link, MESSAGE_LOADED, &ref, STATUS_OK, 0);
-    shard_loads(rig, &ref, STATUS_OK);
-    stage_done(rig, pass_of(rig, ACTION_RUN_STAGE));
+    rig_shard_loads(rig, &ref, STATUS_OK);
+    rig_stage_done(rig, rig_pass_of(rig, ACTION_RUN_STAGE));
     for (int i = 0; i < 105 && !done; i++) {
         struct message *pong = message_new(MESSAGE_PONG);
 
@@ -293,7 +263,7 @@ static void a_probe_that_does_not_come_back_closes(void **state)
 static void a_pass_nobody_awaits_closes_the_instance(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct instance_ref ref = ready(rig, link);
     struct message *message = message_new(MESSAGE_PASS);
 
@@ -366,8 +336,8 @@ static void an_idle_instance_makes_room(void **state)
     rig_request(&rig, 1, "toy");
     model_opens(&rig);
     ref = rig_action(&rig, ACTION_LOAD_SHARD, 0)->load_shard.instance;
-    shard_loads(&rig, &ref, STATUS_OK);
-    stage_done(&rig, pass_of(&rig, ACTION_RUN_STAGE));
+    rig_shard_loads(&rig, &ref, STATUS_OK);
+    rig_stage_done(&rig, rig_pass_of(&rig, ACTION_RUN_STAGE));
     event.kind = EVENT_CANCEL;
     event.cancel = 1;
     rig_step(&rig, &event);
@@ -388,7 +358,7 @@ static void an_idle_instance_makes_room(void **state)
 static void an_instance_nobody_uses_is_closed(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct control_event event = {.kind = EVENT_CANCEL};
 
     (void)ready(rig, link);
@@ -397,181 +367,6 @@ static void an_instance_nobody_uses_is_closed(void **state)
     rig_pass_time(rig, 590 * RIG_SECOND, &link, 1);
     assert_true(control_reserved_bytes(rig->control) > 0);
     rig_pass_time(rig, 20 * RIG_SECOND, &link, 1);
-    assert_int_equal(control_reserved_bytes(rig->control), 0);
-}
-
-/* ---------------------------------------------------------------- as a worker */
-
-static struct message *prepare_message(struct rig *rig, uint8_t head, uint64_t need_bytes)
-{
-    struct message *message = message_new(MESSAGE_PREPARE);
-    struct message_prepare *p = &message->prepare;
-
-    rig_id(p->instance.head, head);
-    p->instance.number = 5;
-    p->instance.epoch = 3;
-    memset(p->model_hash, MODEL, PROTO_HASH_BYTES);
-    p->stage = 1;
-    p->n_stages = 2;
-    rig_id(p->stages[0].node_id, head);
-    memcpy(p->stages[1].node_id, rig->self_id, PROTO_ID_BYTES);
-    p->stages[0].layer_end = p->stages[1].layer_begin = 2;
-    p->stages[1].layer_end = p->n_layers = 4;
-    p->n_slots = 2;
-    p->n_ctx_tokens = 64;
-    p->n_kv_blocks = 4;
-    p->max_rows = 16;
-    p->n_embd = 4;
-    p->need_bytes = need_bytes;
-    return message;
-}
-
-static struct message *pass_message(const struct instance_ref *ref, uint32_t n_rows)
-{
-    struct message *message = message_new(MESSAGE_PASS);
-
-    message->pass.instance = *ref;
-    message->pass.pass = 1;
-    message->pass.stage = 1;
-    message->pass.n_rows = n_rows;
-    message->payload_bytes = n_rows * 4 * sizeof(float);
-    message->payload = mem_aligned(64, message->payload_bytes, 1);
-    return message;
-}
-
-static void a_stage_is_reserved_loaded_run_and_released(void **state)
-{
-    struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
-    struct message *message = prepare_message(rig, 0x90, LAYER);
-    struct instance_ref ref = message->prepare.instance;
-    struct message *answer;
-
-    rig_message(rig, link, message);
-    assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
-    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
-    message = message_new(MESSAGE_LOAD);
-    message->instance = ref;
-    rig_message(rig, link, message);
-    assert_int_equal(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.layer_begin, 2);
-    assert_false(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.embed);
-    shard_loads(rig, &ref, STATUS_OK);
-    assert_int_equal(rig_sent(rig, link, MESSAGE_LOADED)->outcome.status, STATUS_OK);
-    rig_message(rig, link, pass_message(&ref, 3));
-    stage_done(rig, pass_of(rig, ACTION_RUN_STAGE));
-    answer = rig_sent(rig, link, MESSAGE_PASS);
-    assert_int_equal(answer->pass.stage, 0);
-    assert_int_equal(answer->pass.n_rows, 3);
-    message = message_new(MESSAGE_RELEASE);
-    message->instance = ref;
-    rig_message(rig, link, message);
-    assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
-    assert_int_equal(control_reserved_bytes(rig->control), 0);
-}
-
-static void a_stage_that_does_not_fit_is_refused_with_the_true_number(void **state)
-{
-    struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
-    struct message *answer;
-
-    rig_message(rig, link, prepare_message(rig, 0x90, 3 * LAYER));
-    answer = rig_sent(rig, link, MESSAGE_PREPARED);
-    assert_int_equal(answer->outcome.status, STATUS_NO_ROOM);
-    assert_int_equal(answer->outcome.memory_free_bytes, 3 * LAYER - LAYER / 2);
-    assert_int_equal(control_reserved_bytes(rig->control), 0);
-}
-
-static void a_reservation_ends_with_its_head_or_after_30_s(void **state)
-{
-    struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
-
-    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
-    rig_pass_time(rig, 29 * RIG_SECOND, &link, 1);
-    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
-    rig_pass_time(rig, 2 * RIG_SECOND, &link, 1);
-    assert_int_equal(control_reserved_bytes(rig->control), 0);
-    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
-    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
-    rig_closed(rig, link, STATUS_CLOSED, "");
-    assert_int_equal(control_reserved_bytes(rig->control), 0);
-}
-
-static void a_pass_is_checked_before_it_is_run(void **state)
-{
-    struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other), stranger;
-    struct message *message = prepare_message(rig, 0x90, LAYER);
-    struct instance_ref ref = message->prepare.instance;
-
-    strcpy(other.name, "stranger");
-    stranger = rig_member(rig, 0x91, &other);
-    rig_message(rig, link, message);
-    message = message_new(MESSAGE_LOAD);
-    message->instance = ref;
-    rig_message(rig, link, message);
-    rig_message(rig, link, pass_message(&ref, 1)); /* too early */
-    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
-    shard_loads(rig, &ref, STATUS_OK);
-    rig_message(rig, stranger, pass_message(&ref, 1)); /* not from the previous stage */
-    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
-    for (int fault = 0; fault < 5; fault++) {
-        message = pass_message(&ref, 3);
-        if (fault == 0)
-            message->pass.rows[1].slot = 2;
-        else if (fault == 1)
-            message->pass.rows[2].pos = 64;
-        else if (fault == 2)
-            message->payload_bytes -= 4;
-        else if (fault == 3)
-            message->pass.n_rows = 17;
-        else
-            message->pass.n_clears = 1, message->pass.clears[0].slot = 9;
-        rig_message(rig, link, message);
-        assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
-        assert_int_equal(rig_sent(rig, link, MESSAGE_PASS_FAILED)->outcome.status, STATUS_FORMAT);
-    }
-    ref.epoch--;
-    rig_message(rig, link, pass_message(&ref, 1)); /* an older epoch */
-    assert_int_equal(rig->actions.n, 0);
-}
-
-static void a_stage_for_somebody_else_is_an_attack(void **state)
-{
-    struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
-
-    rig_message(rig, link, prepare_message(rig, 0x91, LAYER));
-    assert_int_equal(rig_action(rig, ACTION_CLOSE_LINK, 0)->close_link, link);
-    assert_int_equal(control_reserved_bytes(rig->control), 0);
-}
-
-static void a_stage_waits_for_a_link_to_its_neighbour(void **state)
-{
-    struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
-    struct message *message = prepare_message(rig, 0x90, LAYER);
-
-    message->prepare.n_stages = 3;
-    message->prepare.stages[1].layer_end = message->prepare.stages[2].layer_begin = 3;
-    message->prepare.stages[2].layer_end = 4;
-    rig_id(message->prepare.stages[2].node_id, 0x91);
-    rig_message(rig, link, message);
-    assert_null(rig_sent(rig, link, MESSAGE_PREPARED));
-    strcpy(other.name, "third");
-    (void)rig_member(rig, 0x91, &other);
-    assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
-
-    message = prepare_message(rig, 0x90, LAYER);
-    message->prepare.instance.epoch++;
-    message->prepare.n_stages = 3;
-    message->prepare.stages[1].layer_end = message->prepare.stages[2].layer_begin = 3;
-    message->prepare.stages[2].layer_end = 4;
-    rig_id(message->prepare.stages[2].node_id, 0x92);
-    rig_message(rig, link, message);
-    rig_tick(rig, 2 * RIG_SECOND);
-    assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_UNREACHABLE);
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
@@ -590,12 +385,6 @@ int main(void)
         T(the_context_shrinks_before_the_model_is_refused),
         T(an_idle_instance_makes_room),
         T(an_instance_nobody_uses_is_closed),
-        T(a_stage_is_reserved_loaded_run_and_released),
-        T(a_stage_that_does_not_fit_is_refused_with_the_true_number),
-        T(a_reservation_ends_with_its_head_or_after_30_s),
-        T(a_pass_is_checked_before_it_is_run),
-        T(a_stage_for_somebody_else_is_an_attack),
-        T(a_stage_waits_for_a_link_to_its_neighbour),
     };
 
     log_level_set(LOG_ERROR);

@@ -38,7 +38,7 @@ static void a_failing_dial_is_tried_again_ever_more_slowly(void **state)
 {
     struct rig *rig = *state;
     uint64_t gap_us = 0, last_us, longest_us = 0;
-    link_id link;
+    uint32_t link;
 
     rig_seen(rig, 0x90, "10.0.0.1:8471");
     for (int i = 0; i < 10; i++) {
@@ -70,18 +70,18 @@ static void several_addresses_are_tried_two_at_once_a_quarter_second_apart(void 
     strcpy(event.seen.addresses[2].text, "10.0.0.3:3");
     rig_step(rig, &event);
     assert_int_equal(rig_count(rig, ACTION_DIAL), 1);
-    link_id first = rig_action(rig, ACTION_DIAL, 0)->dial.link;
+    uint32_t first = rig_action(rig, ACTION_DIAL, 0)->dial.link;
     rig_tick(rig, 249000);
     assert_int_equal(rig_count(rig, ACTION_DIAL), 0);
     rig_tick(rig, 1000);
     assert_int_equal(rig_count(rig, ACTION_DIAL), 1);
-    link_id second = rig_action(rig, ACTION_DIAL, 0)->dial.link;
+    uint32_t second = rig_action(rig, ACTION_DIAL, 0)->dial.link;
     rig_tick(rig, 400000); /* two are under way */
     assert_int_equal(rig_count(rig, ACTION_DIAL), 0);
     rig_closed(rig, first, STATUS_UNREACHABLE, "no");
     assert_int_equal(rig_count(rig, ACTION_DIAL), 1); /* the next at once */
     assert_string_equal(rig_action(rig, ACTION_DIAL, 0)->dial.address.text, "10.0.0.3:3");
-    link_id third = rig_action(rig, ACTION_DIAL, 0)->dial.link;
+    uint32_t third = rig_action(rig, ACTION_DIAL, 0)->dial.link;
     rig_opened(rig, second, 0x90);
     assert_non_null(rig_sent(rig, second, MESSAGE_CARD));
     rig_send_card(rig, second, &other);
@@ -94,7 +94,7 @@ static void a_dial_that_never_answers_is_given_up(void **state)
     struct rig *rig = *state;
 
     rig_seen(rig, 0x90, "10.0.0.1:8471");
-    link_id link = rig_action(rig, ACTION_DIAL, 0)->dial.link;
+    uint32_t link = rig_action(rig, ACTION_DIAL, 0)->dial.link;
     rig_tick(rig, 5 * RIG_SECOND);
     assert_int_equal(rig_action(rig, ACTION_CLOSE_LINK, 0)->close_link, link);
 }
@@ -104,7 +104,7 @@ static void the_link_dialled_by_the_smaller_id_stays(void **state)
 {
     struct rig *rig = *state;
     struct member_view view;
-    link_id in, out;
+    uint32_t in, out;
 
     /* We are the smaller one: ours stays although theirs was up first. */
     rig_seen(rig, 0x90, "10.0.0.1:8471");
@@ -137,7 +137,7 @@ static void the_link_dialled_by_the_smaller_id_stays(void **state)
 static void a_dial_that_comes_too_late_is_closed_without_a_word(void **state)
 {
     struct rig *rig = *state;
-    link_id out, in;
+    uint32_t out, in;
 
     rig_seen(rig, 0x90, "10.0.0.1:8471");
     out = rig_action(rig, ACTION_DIAL, 0)->dial.link;
@@ -152,7 +152,7 @@ static void a_restarted_peer_is_believed_over_an_old_link(void **state)
 {
     struct rig *rig = *state;
     struct member_view view;
-    link_id old, new;
+    uint32_t old, new;
 
     rig_seen(rig, 0x90, "10.0.0.1:8471");
     old = rig_action(rig, ACTION_DIAL, 0)->dial.link;
@@ -169,7 +169,7 @@ static void a_restarted_peer_is_believed_over_an_old_link(void **state)
 static void a_link_without_a_card_is_closed(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_inbound(rig, 0x90);
+    uint32_t link = rig_inbound(rig, 0x90);
 
     rig_tick(rig, 2900000);
     assert_int_equal(rig_count(rig, ACTION_CLOSE_LINK), 0);
@@ -184,7 +184,7 @@ static void silence_for_three_seconds_is_death(void **state)
 {
     struct rig *rig = *state;
     struct member_view view;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
 
     rig_pass_time(rig, 10 * RIG_SECOND, &link, 1);
     assert_true(rig_view(rig, 0x90, &view) && view.state == MEMBER_ALIVE);
@@ -200,7 +200,7 @@ static void silence_for_three_seconds_is_death(void **state)
 static void pings_are_answered_and_sent_each_second(void **state)
 {
     struct rig *rig = *state;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     struct message *ping = message_new(MESSAGE_PING);
 
     ping->stamp_us = 777;
@@ -214,7 +214,7 @@ static void a_closed_link_is_death_at_once_and_dialled_again(void **state)
 {
     struct rig *rig = *state;
     struct member_view view;
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
 
     rig_closed(rig, link, STATUS_CLOSED, "reset by peer");
     assert_true(rig_view(rig, 0x90, &view) && view.state == MEMBER_LOST);
@@ -246,7 +246,7 @@ static void a_seed_that_is_ourselves_is_forgotten(void **state)
 {
     struct rig *rig = *state;
     struct control_event event = {.kind = EVENT_SEED};
-    link_id link;
+    uint32_t link;
 
     strcpy(event.seed.text, "127.0.0.1:8471");
     rig_step(rig, &event);
@@ -265,7 +265,7 @@ static void a_seed_is_tried_for_ever_and_shown(void **state)
     struct rig *rig = *state;
     struct control_event event = {.kind = EVENT_SEED};
     struct member_view views[4];
-    link_id link;
+    uint32_t link;
     int n_dials = 0;
 
     strcpy(event.seed.text, "10.0.0.9:8471");
@@ -297,7 +297,7 @@ static void members_tell_each_other_whom_they_know(void **state)
 {
     struct rig *rig = *state;
     struct message *peers;
-    link_id a = rig_member(rig, 0x90, &other), b;
+    uint32_t a = rig_member(rig, 0x90, &other), b;
 
     b = rig_inbound(rig, 0x91);
     rig_send_card(rig, b, &other);
@@ -327,7 +327,7 @@ static void a_changed_card_goes_to_all_but_not_too_often(void **state)
 {
     struct rig *rig = *state;
     struct control_event event = {.kind = EVENT_SELF};
-    link_id link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
     int n = 0;
 
     event.self = own;
@@ -348,7 +348,7 @@ static void at_most_64_members_and_the_living_stay(void **state)
     struct rig *rig = *state;
     struct member_view view;
     static struct member_view views[100];
-    link_id link = rig_member(rig, 0x10, &other);
+    uint32_t link = rig_member(rig, 0x10, &other);
 
     for (int i = 0; i < 120; i++) {
         struct control_event event = {.kind = EVENT_SEEN};
@@ -367,7 +367,7 @@ static void nonsense_on_a_link_closes_only_that_link(void **state)
 {
     struct rig *rig = *state;
     struct member_view view;
-    link_id a = rig_member(rig, 0x90, &other), b = rig_member(rig, 0x91, &other);
+    uint32_t a = rig_member(rig, 0x90, &other), b = rig_member(rig, 0x91, &other);
     struct message *bad = message_new(MESSAGE_PEERS);
 
     bad->peers.n = 1000;

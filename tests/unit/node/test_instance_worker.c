@@ -1,0 +1,214 @@
+/* Stages at a worker: reserved, loaded, run, released, and not to be fooled. */
+#include "tests/unit/node/rig.h"
+
+enum { MODEL = 0xaa, LAYER = 1000000 };
+
+static struct node_card own, other;
+
+static int setup(void **state)
+{
+    static struct rig rig;
+
+    rig_card(&own, "own", 3 * LAYER - LAYER / 2);
+    rig_model(&own, MODEL, "toy");
+    rig_card(&other, "other", 3 * LAYER - LAYER / 2);
+    rig_model(&other, MODEL, "toy");
+    rig_new(&rig, &own, NULL);
+    *state = &rig;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    rig_free(*state);
+    return 0;
+}
+
+static struct message *prepare_message(struct rig *rig, uint8_t head, uint64_t need_bytes)
+{
+    struct message *message = message_new(MESSAGE_PREPARE);
+    struct message_prepare *p = &message->prepare;
+
+    rig_id(p->instance.head, head);
+    p->instance.number = 5;
+    p->instance.epoch = 3;
+    memset(p->model_hash, MODEL, PROTO_HASH_BYTES);
+    p->stage = 1;
+    p->n_stages = 2;
+    rig_id(p->stages[0].node_id, head);
+    memcpy(p->stages[1].node_id, rig->self_id, PROTO_ID_BYTES);
+    p->stages[0].layer_end = p->stages[1].layer_begin = 2;
+    p->stages[1].layer_end = p->n_layers = 4;
+    p->n_slots = 2;
+    p->n_ctx_tokens = 64;
+    p->n_kv_blocks = 4;
+    p->max_rows = 16;
+    p->n_embd = 4;
+    p->need_bytes = need_bytes;
+    return message;
+}
+
+static struct message *pass_message(const struct instance_ref *ref, uint32_t n_rows)
+{
+    struct message *message = message_new(MESSAGE_PASS);
+
+    message->pass.instance = *ref;
+    message->pass.pass = 1;
+    message->pass.stage = 1;
+    message->pass.n_rows = n_rows;
+    message->payload_bytes = n_rows * 4 * sizeof(float);
+    message->payload = mem_aligned(64, message->payload_bytes, 1);
+    return message;
+}
+
+static void a_stage_is_reserved_loaded_run_and_released(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+    struct message *message = prepare_message(rig, 0x90, LAYER);
+    struct instance_ref ref = message->prepare.instance;
+    struct message *answer;
+
+    rig_message(rig, link, message);
+    assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
+    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
+    message = message_new(MESSAGE_LOAD);
+    message->instance = ref;
+    rig_message(rig, link, message);
+    assert_int_equal(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.layer_begin, 2);
+    assert_false(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.embed);
+    rig_shard_loads(rig, &ref, STATUS_OK);
+    assert_int_equal(rig_sent(rig, link, MESSAGE_LOADED)->outcome.status, STATUS_OK);
+    rig_message(rig, link, pass_message(&ref, 3));
+    rig_stage_done(rig, rig_pass_of(rig, ACTION_RUN_STAGE));
+    answer = rig_sent(rig, link, MESSAGE_PASS);
+    assert_int_equal(answer->pass.stage, 0);
+    assert_int_equal(answer->pass.n_rows, 3);
+    message = message_new(MESSAGE_RELEASE);
+    message->instance = ref;
+    rig_message(rig, link, message);
+    assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
+    assert_int_equal(control_reserved_bytes(rig->control), 0);
+}
+
+static void a_stage_that_does_not_fit_is_refused_with_the_true_number(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+    struct message *answer;
+
+    rig_message(rig, link, prepare_message(rig, 0x90, 3 * LAYER));
+    answer = rig_sent(rig, link, MESSAGE_PREPARED);
+    assert_int_equal(answer->outcome.status, STATUS_NO_ROOM);
+    assert_int_equal(answer->outcome.memory_free_bytes, 3 * LAYER - LAYER / 2);
+    assert_int_equal(control_reserved_bytes(rig->control), 0);
+}
+
+static void a_reservation_ends_with_its_head_or_after_30_s(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+
+    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
+    rig_pass_time(rig, 29 * RIG_SECOND, &link, 1);
+    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
+    rig_pass_time(rig, 2 * RIG_SECOND, &link, 1);
+    assert_int_equal(control_reserved_bytes(rig->control), 0);
+    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
+    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
+    rig_closed(rig, link, STATUS_CLOSED, "");
+    assert_int_equal(control_reserved_bytes(rig->control), 0);
+}
+
+static void a_pass_is_checked_before_it_is_run(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other), stranger;
+    struct message *message = prepare_message(rig, 0x90, LAYER);
+    struct instance_ref ref = message->prepare.instance;
+
+    strcpy(other.name, "stranger");
+    stranger = rig_member(rig, 0x91, &other);
+    rig_message(rig, link, message);
+    message = message_new(MESSAGE_LOAD);
+    message->instance = ref;
+    rig_message(rig, link, message);
+    rig_message(rig, link, pass_message(&ref, 1)); /* too early */
+    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
+    rig_shard_loads(rig, &ref, STATUS_OK);
+    rig_message(rig, stranger, pass_message(&ref, 1)); /* not from the previous stage */
+    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
+    for (int fault = 0; fault < 5; fault++) {
+        message = pass_message(&ref, 3);
+        if (fault == 0)
+            message->pass.rows[1].slot = 2;
+        else if (fault == 1)
+            message->pass.rows[2].pos = 64;
+        else if (fault == 2)
+            message->payload_bytes -= 4;
+        else if (fault == 3)
+            message->pass.n_rows = 17;
+        else
+            message->pass.n_clears = 1, message->pass.clears[0].slot = 9;
+        rig_message(rig, link, message);
+        assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
+        assert_int_equal(rig_sent(rig, link, MESSAGE_PASS_FAILED)->outcome.status, STATUS_FORMAT);
+    }
+    ref.epoch--;
+    rig_message(rig, link, pass_message(&ref, 1)); /* an older epoch */
+    assert_int_equal(rig->actions.n, 0);
+}
+
+static void a_stage_for_somebody_else_is_an_attack(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+
+    rig_message(rig, link, prepare_message(rig, 0x91, LAYER));
+    assert_int_equal(rig_action(rig, ACTION_CLOSE_LINK, 0)->close_link, link);
+    assert_int_equal(control_reserved_bytes(rig->control), 0);
+}
+
+static void a_stage_waits_for_a_link_to_its_neighbour(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+    struct message *message = prepare_message(rig, 0x90, LAYER);
+
+    message->prepare.n_stages = 3;
+    message->prepare.stages[1].layer_end = message->prepare.stages[2].layer_begin = 3;
+    message->prepare.stages[2].layer_end = 4;
+    rig_id(message->prepare.stages[2].node_id, 0x91);
+    rig_message(rig, link, message);
+    assert_null(rig_sent(rig, link, MESSAGE_PREPARED));
+    strcpy(other.name, "third");
+    (void)rig_member(rig, 0x91, &other);
+    assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
+
+    message = prepare_message(rig, 0x90, LAYER);
+    message->prepare.instance.epoch++;
+    message->prepare.n_stages = 3;
+    message->prepare.stages[1].layer_end = message->prepare.stages[2].layer_begin = 3;
+    message->prepare.stages[2].layer_end = 4;
+    rig_id(message->prepare.stages[2].node_id, 0x92);
+    rig_message(rig, link, message);
+    rig_tick(rig, 2 * RIG_SECOND);
+    assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_UNREACHABLE);
+    assert_int_equal(control_reserved_bytes(rig->control), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+        T(a_stage_is_reserved_loaded_run_and_released),
+        T(a_stage_that_does_not_fit_is_refused_with_the_true_number),
+        T(a_reservation_ends_with_its_head_or_after_30_s),
+        T(a_pass_is_checked_before_it_is_run),
+        T(a_stage_for_somebody_else_is_an_attack),
+        T(a_stage_waits_for_a_link_to_its_neighbour),
+    };
+
+    log_level_set(LOG_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
