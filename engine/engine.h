@@ -65,7 +65,8 @@ struct model_info {
     double head_flops;
 };
 
-/* Maps the file and checks every length, offset and shape in it. Errors: NOT_FOUND, PERMISSION, IO,
+/* Maps a GGUF file, or the files of a Hugging Face folder (config.json beside *.safetensors), and
+ * checks every length, offset and shape in it. Errors: NOT_FOUND, PERMISSION, IO,
  * FORMAT, TRUNCATED, LIMIT, UNSUPPORTED (a file version). An architecture or a tensor type that
  * cannot be run is not an error here: see model_runnable. Blocking: not for the loop thread. */
 enum status model_open(const char *path, struct model **out, struct fault *fault) MUST_USE;
@@ -80,6 +81,9 @@ const struct model_info *model_info(const struct model *model);
  * shapes that contradict the metadata. Done before any work starts. */
 enum status model_runnable(const struct model *model, enum engine_kind kind,
                            struct fault *fault) MUST_USE;
+/* The same without the tokenizer: token ids can be run through the layers. */
+enum status model_computable(const struct model *model, enum engine_kind kind,
+                             struct fault *fault) MUST_USE;
 
 /* ---------------------------------------------------------------- text */
 

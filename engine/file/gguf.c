@@ -12,7 +12,7 @@
  * overlap: reading is all we do. A tensor of an unknown type has no size, so its data is NULL.
  *
  * Source: the GGUF specification, docs/gguf.md of the ggml project. */
-#include "engine/file/gguf.h"
+#include "engine/file/source.h"
 
 #include <string.h>
 
@@ -37,10 +37,11 @@ static const uint8_t kind_bytes[GGUF_TYPE_COUNT] = {
 };
 
 struct gguf {
-    struct gguf_value *values;   /* [n_values], file order */
-    struct gguf_tensor *tensors; /* [n_tensors], file order */
-    uint32_t *values_by_name;    /* [n_values], indices sorted by key */
-    uint32_t *tensors_by_name;   /* [n_tensors] */
+    struct gguf_value *values;           /* [n_values], file order */
+    struct gguf_tensor *tensors;         /* [n_tensors], file order */
+    uint32_t *values_by_name;            /* [n_values], indices sorted by key */
+    uint32_t *tensors_by_name;           /* [n_tensors] */
+    const struct tensor_source *sources; /* [n_tensors], or NULL */
     size_t n_values;
     size_t n_tensors;
     size_t data_offset;
@@ -365,11 +366,13 @@ static enum status read_tensor_table(struct reader *r, struct gguf *gguf, uint64
     if (status)
         return status;
     gguf->data_offset = r->at + (alignment - r->at % alignment) % alignment;
-    for (size_t i = 0; i < gguf->n_tensors; i++) {
+    for (size_t i = 0; i < gguf->n_tensors && !gguf->sources; i++) {
         status = tensor_locate(gguf, &gguf->tensors[i], offsets[i], alignment, r, fault);
         if (status)
             return status;
     }
+    for (size_t i = 0; i < gguf->n_tensors && gguf->sources; i++)
+        gguf->tensors[i].source = &gguf->sources[i];
     gguf->tensors_by_name = index_new(gguf->tensors, gguf->n_tensors, tensor_name);
     if (!gguf->tensors_by_name)
         return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
@@ -426,7 +429,9 @@ static enum status read_version(struct reader *r, struct fault *fault)
     return STATUS_OK;
 }
 
-enum status gguf_parse(const void *data, size_t size_bytes, struct gguf **out, struct fault *fault)
+enum status gguf_parse_header(const void *data, size_t size_bytes,
+                              const struct tensor_source *sources, struct gguf **out,
+                              struct fault *fault)
 {
     struct reader r = reader_of(data, size_bytes);
     struct gguf *gguf;
@@ -444,6 +449,7 @@ enum status gguf_parse(const void *data, size_t size_bytes, struct gguf **out, s
     gguf = MEM_NEW(struct gguf);
     if (!gguf)
         return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
+    gguf->sources = sources;
     status = read_values(&r, gguf, n_values, fault);
     if (!status)
         status = read_tensors(&r, gguf, n_tensors, fault);
@@ -453,6 +459,11 @@ enum status gguf_parse(const void *data, size_t size_bytes, struct gguf **out, s
     }
     *out = gguf;
     return STATUS_OK;
+}
+
+enum status gguf_parse(const void *data, size_t size_bytes, struct gguf **out, struct fault *fault)
+{
+    return gguf_parse_header(data, size_bytes, NULL, out, fault);
 }
 
 void gguf_free(struct gguf **gguf_in)

@@ -46,14 +46,12 @@ static enum status model_bind(struct model *model, struct fault *fault)
     return status == STATUS_NO_MEMORY ? no_memory(fault) : STATUS_OK;
 }
 
-/* Takes over `model`: on failure it is freed. */
-static enum status model_load(struct model *model, const void *data, size_t size_bytes,
-                              const char *name, struct model **out, struct fault *fault)
+/* Takes over `model`, whose gguf is there: on failure it is freed. */
+static enum status model_load(struct model *model, uint64_t size_bytes, const char *name,
+                              struct model **out, struct fault *fault)
 {
-    enum status status = gguf_parse(data, size_bytes, &model->gguf, fault);
+    enum status status = text_new(model->gguf, &model->text, fault);
 
-    if (!status)
-        status = text_new(model->gguf, &model->text, fault);
     if (!status)
         status = model_bind(model, fault);
     if (!status && info_fill(model, name, size_bytes))
@@ -66,23 +64,45 @@ static enum status model_load(struct model *model, const void *data, size_t size
     return STATUS_OK;
 }
 
+/* The last part of a path, without slashes at its end; out holds 256 characters. */
+static const char *path_name(const char *path, char out[static 256])
+{
+    size_t end = strlen(path), begin;
+
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--)
+        ;
+    (void)snprintf(out, 256, "%.*s", (int)(end - begin < 255 ? end - begin : 255), path + begin);
+    return out;
+}
+
 enum status model_open(const char *path, struct model **out, struct fault *fault)
 {
-    const char *slash = strrchr(path, '/');
+    char name[256];
     struct model *model;
+    uint64_t size_bytes = 0;
     enum status status;
 
     *out = NULL;
     model = MEM_NEW(struct model);
     if (!model)
         return no_memory(fault);
-    status = file_map_open(path, &model->map, fault);
-    if (status) {
-        model_free(&model);
-        return status;
+    if (hf_is_folder(path)) {
+        status = hf_open(path, &model->hf, &model->gguf, &size_bytes, fault);
+    } else {
+        status = file_map_open(path, &model->map, fault);
+        size_bytes = model->map.size_bytes;
+        if (status) {
+            model_free(&model);
+            return status;
+        }
+        status = gguf_parse(model->map.data, model->map.size_bytes, &model->gguf, fault);
     }
-    status = model_load(model, model->map.data, model->map.size_bytes, slash ? slash + 1 : path,
-                        out, fault);
+    if (status)
+        model_free(&model);
+    else
+        status = model_load(model, size_bytes, path_name(path, name), out, fault);
     if (status && fault && status != STATUS_NO_MEMORY)
         fault_prefix(fault, "%s", path);
     return status;
@@ -92,12 +112,39 @@ enum status model_open_memory(const void *data, size_t size_bytes, const char *n
                               struct model **out, struct fault *fault)
 {
     struct model *model;
+    enum status status;
 
     *out = NULL;
     model = MEM_NEW(struct model);
     if (!model)
         return no_memory(fault);
-    return model_load(model, data, size_bytes, name, out, fault);
+    status = gguf_parse(data, size_bytes, &model->gguf, fault);
+    if (status) {
+        model_free(&model);
+        return status;
+    }
+    return model_load(model, size_bytes, name, out, fault);
+}
+
+static const struct file_map *map_having(const struct file_map *map, const void *data,
+                                         size_t *offset)
+{
+    uintptr_t at = (uintptr_t)data, begin = (uintptr_t)map->data;
+
+    if (!map->data || at < begin || at - begin >= map->size_bytes)
+        return NULL;
+    *offset = at - begin;
+    return map;
+}
+
+const struct file_map *model_map_of(const struct model *model, const void *data, size_t *offset)
+{
+    const struct file_map *found = map_having(&model->map, data, offset);
+    size_t n = model->hf ? hf_map_count(model->hf) : 0;
+
+    for (size_t i = 0; !found && i < n; i++)
+        found = map_having(hf_map_at(model->hf, i), data, offset);
+    return found;
 }
 
 void model_free(struct model **model)
@@ -111,6 +158,7 @@ void model_free(struct model **model)
     hparams_free(&m->hparams);
     text_free(&m->text);
     gguf_free(&m->gguf);
+    hf_free(&m->hf);
     file_map_close(&m->map);
     mem_free(m);
     *model = NULL;
@@ -146,12 +194,16 @@ static enum status types_runnable(const struct model *model, enum engine_kind ki
     return STATUS_OK;
 }
 
-enum status model_runnable(const struct model *model, enum engine_kind kind, struct fault *fault)
+enum status model_computable(const struct model *model, enum engine_kind kind, struct fault *fault)
 {
-    enum status status;
-
     if (model->why_not.status)
         return fault_set(fault, model->why_not.status, "%s", model->why_not.text);
-    status = text_runnable(model->text, fault);
-    return status ? status : types_runnable(model, kind, fault);
+    return types_runnable(model, kind, fault);
+}
+
+enum status model_runnable(const struct model *model, enum engine_kind kind, struct fault *fault)
+{
+    enum status status = model_computable(model, kind, fault);
+
+    return status ? status : text_runnable(model->text, fault);
 }

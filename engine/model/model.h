@@ -3,11 +3,13 @@
 
 /* Inside the engine: an open model. Immutable once model_open has returned. */
 #include "engine/file/map.h"
+#include "engine/hf/hf.h"
 #include "engine/model/tensors.h"
 #include "engine/text/text.h"
 
 struct model {
     struct file_map map; /* data NULL where the bytes are somebody else's */
+    struct hf *hf;       /* a folder instead of a file: its files; NULL otherwise */
     struct gguf *gguf;
     struct text *text;
     const struct arch *arch; /* NULL: not known */
@@ -19,6 +21,10 @@ struct model {
     char *architecture;
     char types[256];
 };
+
+/* The mapped file that bytes of a tensor lie in, and where; NULL for bytes that no file has. */
+const struct file_map *model_map_of(const struct model *model, const void *data,
+                                    size_t *offset) MUST_USE;
 
 /* Fills model->info and the arrays it points to; works for unknown architectures too. */
 enum status info_fill(struct model *model, const char *fallback_name, uint64_t file_bytes) MUST_USE;

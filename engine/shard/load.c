@@ -6,7 +6,10 @@
  * one tensor; pages that are read in place come back as they are used, from the page cache. The
  * next layer is read ahead while one is prepared. Norms and biases are small and are decoded to
  * float32 once. Of a tensor of experts every expert becomes a weight of its own, so that only those
- * a token uses are read. A tied head is the embedding's weight, once. */
+ * a token uses are read. A tied head is the embedding's weight, once. What a file has in another
+ * layout is made here, matrix by matrix (engine/file/source.c). */
+#include "engine/file/source.h"
+#include "engine/kernels/pack.h"
 #include "engine/shard/shard.h"
 
 #include <assert.h>
@@ -20,41 +23,82 @@ static bool slot_is_matrix(const struct gguf_tensor *tensor, uint32_t slot)
     return tensor->dims[1] > 1 || tensor->dims[2] > 1 || slot == SLOT_ROUTER;
 }
 
-static struct matrix matrix_of(const struct gguf_tensor *tensor, uint64_t index)
+static void forget_bytes(void *model, const void *data, uint64_t n_bytes)
 {
-    struct matrix m = {.type = (enum tensor_type)tensor->type,
-                       .n_rows = (uint32_t)tensor->dims[1],
-                       .n_cols = (uint32_t)tensor->dims[0]};
+    size_t offset;
+    const struct file_map *map = model_map_of(model, data, &offset);
 
-    m.row_bytes = (size_t)(tensor->n_bytes / (tensor->dims[1] * tensor->dims[2]));
-    m.data = (const uint8_t *)tensor->data + (size_t)index * m.row_bytes * m.n_rows;
-    return m;
+    if (map)
+        file_map_forget(map, offset, (size_t)n_bytes);
+}
+
+static void want_bytes(void *model, const void *data, uint64_t n_bytes)
+{
+    size_t offset;
+    const struct file_map *map = model_map_of(model, data, &offset);
+
+    if (map)
+        file_map_willneed(map, offset, (size_t)n_bytes);
 }
 
 static void forget_pages(const struct model *model, const struct gguf_tensor *tensor)
 {
-    if (model->map.data)
-        file_map_forget(&model->map, (size_t)((const uint8_t *)tensor->data - model->map.data),
-                        (size_t)tensor->n_bytes);
+    tensor_each_bytes(tensor, forget_bytes, (void *)(uintptr_t)model);
 }
 
 static void read_ahead(const struct model *model, uint32_t il)
 {
-    for (uint32_t s = 0; model->map.data && il < model->hparams.n_layers && s < SLOT_COUNT; s++) {
+    for (uint32_t s = 0; il < model->hparams.n_layers && s < SLOT_COUNT; s++) {
         const struct gguf_tensor *tensor = model->tensors.layers[il].weight[s];
 
         if (tensor)
-            file_map_willneed(&model->map,
-                              (size_t)((const uint8_t *)tensor->data - model->map.data),
-                              (size_t)tensor->n_bytes);
+            tensor_each_bytes(tensor, want_bytes, (void *)(uintptr_t)model);
     }
+}
+
+/* Bytes that were made for a weight which goes on reading them. */
+static enum status keep_bytes(struct shard *shard, void *bytes)
+{
+    void **grown = mem_resize(shard->made, shard->n_made + 1, sizeof *grown);
+
+    if (!grown)
+        return STATUS_NO_MEMORY;
+    shard->made = grown;
+    shard->made[shard->n_made++] = bytes;
+    return STATUS_OK;
+}
+
+/* Matrix i of a tensor as a weight: from the file's bytes, or made from them. */
+static enum status load_one(struct shard *shard, const struct gguf_tensor *tensor, uint64_t i,
+                            struct weight **out)
+{
+    struct matrix m = {.type = (enum tensor_type)tensor->type,
+                       .n_rows = (uint32_t)tensor->dims[1],
+                       .n_cols = (uint32_t)tensor->dims[0]};
+    size_t n_bytes = (size_t)tensor_matrix_size(tensor);
+    bool copied = shard->spec.engine == ENGINE_NATIVE && pack_has(m.type);
+    void *made = NULL;
+    enum status status = STATUS_OK;
+
+    m.row_bytes = n_bytes / m.n_rows;
+    m.data = tensor_matrix_bytes(tensor, i);
+    if (!m.data) {
+        m.data = made = mem_aligned(64, n_bytes, 1);
+        status = made ? tensor_make(tensor, i, made) : STATUS_NO_MEMORY;
+    }
+    if (!status)
+        status = weight_new(shard->compute, &m, out);
+    if (!status && made && !copied)
+        status = keep_bytes(shard, made);
+    if (status || copied)
+        mem_free(made);
+    return status;
 }
 
 static enum status load_matrix(struct shard *shard, const struct gguf_tensor *tensor,
                                struct weight **out)
 {
-    struct matrix m = matrix_of(tensor, 0);
-    enum status status = weight_new(shard->compute, &m, out);
+    enum status status = load_one(shard, tensor, 0, out);
 
     forget_pages(shard->model, tensor);
     return status;
@@ -65,7 +109,7 @@ static enum status load_vector(const struct gguf_tensor *tensor, float **out)
     *out = MEM_NEW_N(float, (size_t)tensor->n_values);
     if (!*out)
         return STATUS_NO_MEMORY;
-    tensor_decode((enum tensor_type)tensor->type, tensor->data, *out, (size_t)tensor->n_values);
+    tensor_values(tensor, *out);
     return STATUS_OK;
 }
 
@@ -76,11 +120,8 @@ static enum status load_many(struct shard *shard, const struct gguf_tensor *tens
     enum status status = weights ? STATUS_OK : STATUS_NO_MEMORY;
 
     *out = weights;
-    for (uint64_t e = 0; e < tensor->dims[2] && !status; e++) {
-        struct matrix m = matrix_of(tensor, e);
-
-        status = weight_new(shard->compute, &m, &weights[e]);
-    }
+    for (uint64_t e = 0; e < tensor->dims[2] && !status; e++)
+        status = load_one(shard, tensor, e, &weights[e]);
     forget_pages(shard->model, tensor);
     return status;
 }
@@ -244,6 +285,9 @@ void shard_unload(struct shard *shard)
     }
     for (uint32_t i = 0; i < MODEL_MAX_ROPES; i++)
         rope_table_free(&shard->rope[i]);
+    for (size_t i = 0; i < shard->n_made; i++)
+        mem_free(shard->made[i]);
+    mem_free(shard->made);
 }
 
 uint64_t shard_weight_bytes(const struct model *model, const struct shard_spec *spec)

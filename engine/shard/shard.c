@@ -80,7 +80,7 @@ enum status shard_open(const struct model *model, const struct shard_spec *spec,
                        struct fault *fault)
 {
     struct shard *shard;
-    enum status status = model_runnable(model, spec->engine, fault);
+    enum status status = model_computable(model, spec->engine, fault);
 
     *out = NULL;
     if (!status)

@@ -152,7 +152,7 @@ static enum status logits_check(const struct model *model, const struct logits_o
     if (status == STATUS_OK && !info->has_tensors)
         status = fault_set(fault, STATUS_UNSUPPORTED, "the file holds a vocabulary only");
     if (status == STATUS_OK)
-        status = model_runnable(model, *engine, fault);
+        status = model_computable(model, *engine, fault);
     if (status == STATUS_OK)
         status = inspect_ids(values->tokens, info->n_vocab, ids, fault);
     if (status == STATUS_OK && ids->n == 0)

@@ -1,0 +1,118 @@
+#ifndef SKEIN_ENGINE_HF_INNER_H
+#define SKEIN_ENGINE_HF_INNER_H
+
+/* Inside the hf folder: a folder on its way to become a GGUF. */
+#include <jansson.h>
+
+#include "engine/file/gguf_write.h"
+#include "engine/file/safetensors.h"
+#include "engine/file/source.h"
+#include "engine/hf/hf.h"
+
+enum {
+    HF_MAX_FILES = 1024,
+    HF_MAX_TENSORS = 1 << 18,
+    HF_MAX_CONFIG_BYTES = 4 << 20,
+    HF_MAX_INDEX_BYTES = 32 << 20,
+    HF_MAX_TOKENIZER_BYTES = 64 << 20,
+    HF_MAX_LAYERS = 1024,
+    HF_MAX_EXPERTS = 4096
+};
+
+struct hf_file {
+    struct file_map map;
+    struct safetensors *tensors;
+};
+
+struct hf {
+    struct hf_file *files; /* [n_files] */
+    size_t n_files;
+    const struct safetensor **tensors; /* [n_tensors] sorted by name */
+    size_t n_tensors;
+    struct buffer header;          /* the GGUF header that was made */
+    struct tensor_source *sources; /* [tensors of the header] */
+    const uint8_t **parts;         /* of all sources */
+    float **vectors;               /* [n_vectors] that no file has */
+    size_t n_vectors;
+};
+
+/* What is particular to an architecture in its HF form. */
+enum hf_flags {
+    HF_PAIRS = 1,          /* query and key rows go from halves to pairs */
+    HF_NORM_ONE = 2,       /* norms are kept without their 1 */
+    HF_CONV1D = 4,         /* matrices of the layers are transposed */
+    HF_WINDOW = 8,         /* the engine has sliding windows for it */
+    HF_SUM_FREE = 16,      /* experts' weights are not divided by their sum */
+    HF_SUM_ONE = 32,       /* they are */
+    HF_TEXT_CONFIG = 64,   /* may be the text part of a model that also sees */
+    HF_QUERY_SCALAR = 128, /* query_pre_attn_scalar */
+    HF_GRANITE = 256,      /* multipliers */
+    HF_TIED = 512          /* tied where config.json does not say */
+};
+
+struct hf_name { /* of a tensor, after the layer's prefix and before ".weight" */
+    const char *from, *to;
+};
+
+struct hf_arch {
+    const char *name;       /* in config.json's `architectures` */
+    const char *arch;       /* GGUF's */
+    const char *activation; /* hidden_act begins with it */
+    unsigned flags;
+    const struct hf_name *names; /* before the common ones; ended by NULL */
+};
+
+struct hf_build {
+    struct hf *hf;
+    const char *folder;
+    const struct hf_arch *row;
+    json_t *root;   /* config.json */
+    json_t *config; /* the part that describes the text model */
+    struct gguf_writer writer;
+    uint32_t n_layers, n_heads, n_kv_heads, head_dim, n_vocab;
+    /* Divisors of the rotation's angles that become tensors; NULL: none. */
+    float *rope_freqs, *rope_long, *rope_short; /* [n_rope_pairs], of hf->vectors */
+    uint32_t n_rope_pairs;
+    enum status status; /* the first failure */
+    struct fault *fault;
+};
+
+/* ---- folder.c */
+/* The folder's file as JSON; *out is NULL where it is optional and missing. */
+enum status hf_read_json(const char *folder, const char *name, size_t max_bytes, bool optional,
+                         json_t **out, struct fault *fault) MUST_USE;
+/* The folder's file as text, likewise; out stays empty. */
+enum status hf_read_text(const char *folder, const char *name, size_t max_bytes, bool optional,
+                         struct buffer *out, struct fault *fault) MUST_USE;
+/* A file name of the folder itself: no way out of it. */
+bool hf_name_is_proper(const char *name);
+enum status hf_map_files(struct hf *hf, const char *folder, struct fault *fault) MUST_USE;
+
+/* ---- arch.c */
+const struct hf_arch *hf_arch_find(const char *name);
+const char *hf_arch_names(char *out, size_t out_size);
+/* GGUF's name for a tensor, or NULL: `part` is what stands after the layer's prefix, without
+ * ".weight". */
+const char *hf_layer_name(const struct hf_arch *row, const char *part, size_t n_bytes);
+const char *hf_model_name(const char *name, size_t n_bytes);
+
+/* ---- config.c, rope.c, tensors.c, tokenizer.c: parts of the header. Failures go to build->status
+ * and build->fault. */
+void hf_fail(struct hf_build *build, enum status status, const char *format, ...) PRINTF_LIKE(3, 4);
+void hf_write_config(struct hf_build *build);
+void hf_write_rope(struct hf_build *build);
+void hf_write_tensors(struct hf_build *build);
+void hf_write_tokenizer(struct hf_build *build);
+
+/* Members of config.json under one of several names: "a|b". null counts as missing. */
+json_t *hf_member(const json_t *object, const char *names);
+/* false where it is missing; a value of another kind or range is a failure. */
+bool hf_u32(struct hf_build *build, const json_t *object, const char *names, uint32_t *out);
+bool hf_f32(struct hf_build *build, const json_t *object, const char *names, float *out);
+bool hf_bool(const json_t *object, const char *names, bool fallback);
+/* "<arch>.<suffix>" keys. */
+void hf_key_u32(struct hf_build *build, const char *suffix, uint32_t v);
+void hf_key_f32(struct hf_build *build, const char *suffix, float v);
+void hf_key_text(struct hf_build *build, const char *suffix, const char *text);
+
+#endif
