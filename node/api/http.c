@@ -65,10 +65,11 @@ void exchange_reply_json(struct exchange *exchange, int http, json_t *value)
 
 void exchange_fail(struct exchange *exchange, const struct api_error *error)
 {
-    int http = api_error_http(error);
+    enum status status = error->fault.status;
 
-    exchange->reply.retry_after_seconds = http == MHD_HTTP_SERVICE_UNAVAILABLE ? 1 : 0;
-    exchange_reply_json(exchange, http, api_error_json(error));
+    /* a model that does not fit is 503, too, but waiting does not help it */
+    exchange->reply.retry_after_seconds = status == STATUS_BUSY || status == STATUS_NO_MEMORY;
+    exchange_reply_json(exchange, api_error_http(error), api_error_json(error));
 }
 
 void exchange_fail_with(struct exchange *exchange, const struct fault *fault)

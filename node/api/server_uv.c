@@ -180,27 +180,32 @@ static int socket_listen(const struct addrinfo *info)
 
 static bool is_loopback(const struct sockaddr *address)
 {
-    if (address->sa_family == AF_INET)
-        return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 ==
-               127;
-    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+    struct sockaddr_in6 six;
+    struct sockaddr_in four;
+
+    if (address->sa_family == AF_INET) {
+        memcpy(&four, address, sizeof four);
+        return ntohl(four.sin_addr.s_addr) >> 24 == 127;
+    }
+    memcpy(&six, address, sizeof six);
+    return memcmp(&six.sin6_addr, &in6addr_loopback, sizeof six.sin6_addr) == 0;
 }
 
 /* The address as bound and its port, for the Host check and for api_port. */
-static void listener_describe(struct http *http, int fd)
+static enum status listener_describe(struct http *http, int fd, struct fault *fault)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t size = sizeof bound;
     char port[16] = "";
 
-    if (getsockname(fd, (struct sockaddr *)&bound, &size) != 0)
-        return;
-    if (getnameinfo((struct sockaddr *)&bound, size, http->guard.address,
+    if (getsockname(fd, (struct sockaddr *)&bound, &size) != 0 ||
+        getnameinfo((struct sockaddr *)&bound, size, http->guard.address,
                     sizeof http->guard.address, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return;
+        return fault_set(fault, STATUS_IO, "the API's own address cannot be read");
     http->port = (uint16_t)strtoul(port, NULL, 10);
     http->guard.loopback = is_loopback((struct sockaddr *)&bound);
+    return STATUS_OK;
 }
 
 static enum status listener_open(struct http *http, const struct api_options *options, int *out,
@@ -228,7 +233,7 @@ static enum status listener_open(struct http *http, const struct api_options *op
     if (*out < 0)
         status = listen_fault(options, errno, fault);
     else
-        listener_describe(http, *out);
+        status = listener_describe(http, *out, fault);
 out:
     freeaddrinfo(info);
     return status;
@@ -301,7 +306,6 @@ enum status api_start(struct uv_loop_s *loop, struct node *node, const struct ap
         goto fail;
     api->http.daemon = daemon_start(&api->http, listener);
     if (!api->http.daemon) {
-        (void)close(listener);
         status = fault_set(fault, STATUS_IO, "the HTTP server cannot start");
         goto fail;
     }
@@ -312,7 +316,9 @@ enum status api_start(struct uv_loop_s *loop, struct node *node, const struct ap
     return STATUS_OK;
 fail:
     if (api->http.daemon)
-        MHD_stop_daemon(api->http.daemon);
+        MHD_stop_daemon(api->http.daemon); /* closes the listener, too */
+    else if (listener >= 0)
+        (void)close(listener);
     mem_free(api->http.key);
     mem_free(api);
     return status;

@@ -201,9 +201,10 @@ static char said[4096];
 
 static void say(void *owner, const char *line)
 {
+    size_t at = strlen(said);
+
     (void)owner;
-    (void)strncat(said, line, sizeof said - strlen(said) - 2);
-    (void)strcat(said, "\n");
+    (void)snprintf(said + at, sizeof said - at, "%s\n", line);
 }
 
 static const char *step(struct watch *watch, const struct watch_views *views)
