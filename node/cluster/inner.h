@@ -166,6 +166,7 @@ struct stage {
     struct mesh_link *head, *previous, *next; /* head: also previous of stage 1, next of the last */
     uint64_t deadline_us;
     bool shard_asked;
+    bool broken; /* a pass is lost: those behind it must not run */
 };
 
 /* ---------------------------------------------------------------- the whole */

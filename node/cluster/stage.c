@@ -12,8 +12,10 @@
  *
  * A pass is checked in full before it costs anything: instance and epoch (older ones are dropped),
  * who sends it, the number of rows, every slot and position, the size of the payload. What is wrong
- * with one is told to the head (PASS_FAILED), as are failed layers and a lost neighbour; the head
- * closes the instance then. A stage lives no longer than the link to its head. */
+ * with one is told to the head (PASS_FAILED), as are failed layers and a lost neighbour; nothing
+ * behind it is run, and the head closes the instance. A stage lives no longer than the link to its
+ * head.
+ */
 #include "node/cluster/inner.h"
 
 #include <string.h>
@@ -233,6 +235,7 @@ static bool pass_fits(const struct stage *s, const struct message *m)
 static void stage_pass_failed(struct control *c, struct stage *s, enum status status,
                               const char *text)
 {
+    s->broken = true;
     stage_tell(c, s->head, MESSAGE_PASS_FAILED, &s->prepare.instance, status, text);
 }
 
@@ -241,7 +244,7 @@ void stage_pass(struct control *c, struct mesh_link *link, struct message *messa
     struct stage *s = stage_exact(c, &message->pass.instance);
     struct control_pass *pass = NULL;
 
-    if (!s || s->state != STAGE_READY || s->previous != link)
+    if (!s || s->state != STAGE_READY || s->previous != link || s->broken)
         goto out;
     if (!pass_fits(s, message)) {
         stage_pass_failed(c, s, STATUS_FORMAT, "a pass came that does not fit the stage");

@@ -120,15 +120,14 @@ static void a_reservation_ends_with_its_head_or_after_30_s(void **state)
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
-static void a_pass_is_checked_before_it_is_run(void **state)
+/* A stage that is ready, of a newer epoch each time. */
+static struct instance_ref ready_stage(struct rig *rig, uint32_t link, uint32_t epoch)
 {
-    struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other), stranger;
     struct message *message = prepare_message(rig, 0x90, LAYER);
-    struct instance_ref ref = message->prepare.instance;
+    struct instance_ref ref;
 
-    strcpy(other.name, "stranger");
-    stranger = rig_member(rig, 0x91, &other);
+    message->prepare.instance.epoch = epoch;
+    ref = message->prepare.instance;
     rig_message(rig, link, message);
     message = message_new(MESSAGE_LOAD);
     message->instance = ref;
@@ -136,9 +135,22 @@ static void a_pass_is_checked_before_it_is_run(void **state)
     rig_message(rig, link, pass_message(&ref, 1)); /* too early */
     assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
     rig_shard_loads(rig, &ref, STATUS_OK);
-    rig_message(rig, stranger, pass_message(&ref, 1)); /* not from the previous stage */
-    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
-    for (int fault = 0; fault < 5; fault++) {
+    return ref;
+}
+
+static void a_pass_is_checked_before_it_is_run(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other), stranger;
+    struct instance_ref ref;
+    struct message *message;
+
+    strcpy(other.name, "stranger");
+    stranger = rig_member(rig, 0x91, &other);
+    for (uint32_t fault = 0; fault < 5; fault++) {
+        ref = ready_stage(rig, link, 10 + fault);
+        rig_message(rig, stranger, pass_message(&ref, 1)); /* not from the previous stage */
+        assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
         message = pass_message(&ref, 3);
         if (fault == 0)
             message->pass.rows[1].slot = 2;
@@ -153,10 +165,16 @@ static void a_pass_is_checked_before_it_is_run(void **state)
         rig_message(rig, link, message);
         assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
         assert_int_equal(rig_sent(rig, link, MESSAGE_PASS_FAILED)->outcome.status, STATUS_FORMAT);
+        rig_message(rig, link, pass_message(&ref, 3)); /* what follows a lost pass is not run */
+        assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
     }
+    ref = ready_stage(rig, link, 20);
     ref.epoch--;
     rig_message(rig, link, pass_message(&ref, 1)); /* an older epoch */
     assert_int_equal(rig->actions.n, 0);
+    ref.epoch++;
+    rig_message(rig, link, pass_message(&ref, 1));
+    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 1);
 }
 
 static void a_stage_for_somebody_else_is_an_attack(void **state)
