@@ -139,14 +139,20 @@ static enum status bpe_prepare(struct text *text, const struct gguf *gguf, struc
     } else if (gguf_get_text(gguf, "tokenizer.ggml.pre", &name) && name.n_bytes == 0) {
         name = (struct gguf_text){"default", 7};
     }
-    text->pre = pre_find(name);
+    enum status status = pre_file_load(text, gguf, fault);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    text->pre = text->pre != NULL ? text->pre : pre_find(name);
     if (text->pre == NULL) {
         (void)fault_set(&text->why_not, STATUS_UNSUPPORTED,
                         "the pre-tokenizer '%s' (tokenizer.ggml.pre) is not known to skein",
                         clip(name, word));
         return STATUS_OK;
     }
-    enum status status = splitter_new(text->pre->patterns, &text->splitter, fault);
+    if (text->splitter == NULL) {
+        status = splitter_new(text->pre->patterns, &text->splitter, fault);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -205,6 +211,7 @@ static enum status text_load(struct text *text, const struct gguf *gguf, struct 
     rules_read(text, gguf);
     (void)gguf_get_text(gguf, "general.name", &name);
     vocab_names_apply(text, name);
+    pre_file_rstrip(text, gguf);
     return special_build(text);
 }
 

@@ -38,7 +38,11 @@ struct merge {
     uint32_t rank, symbol;
 };
 
-struct pre_tokenizer; /* a row of pre.c's table */
+struct pre_tokenizer { /* a row of pre.c's table, or a file's own */
+    const char *name;
+    const char *const *patterns; /* ended by NULL */
+    unsigned flags;
+};
 struct splitter;      /* its compiled patterns */
 
 /* Symbols are the strings that merging can meet: numbers below n_tokens are the tokens, those above
@@ -55,6 +59,7 @@ struct text {
     uint32_t byte_symbol[256]; /* byte-level kinds: its letter; others: its <0xXX>; or TOKEN_NONE */
     uint32_t max_token_bytes;
     const struct pre_tokenizer *pre;
+    struct pre_tokenizer own_pre; /* what pre points to where the file has its own patterns */
     struct splitter *splitter;
     uint32_t bos, eos, unknown;
     bool add_bos, add_eos, add_space_prefix;
@@ -67,11 +72,6 @@ struct text {
     struct unigram *unigram;
 };
 
-struct pre_tokenizer {
-    const char *name;
-    const char *const *patterns; /* ended by NULL */
-    unsigned flags;
-};
 enum pre_flags {
     PRE_IGNORE_MERGES = 1, /* a piece that is a token is taken whole */
     PRE_ADD_BOS = 2,       /* unless the file says otherwise */
@@ -81,6 +81,12 @@ enum pre_flags {
     PRE_NEWLINES = 32 /* a piece of newlines that is a token is taken whole */
 };
 const struct pre_tokenizer *pre_find(struct gguf_text name);
+
+/* ---- pre_file.c: keys of our own, from files whose tokenizer says more than GGUF's keys can */
+/* text->pre and the splitter from the file's patterns, where it has some; else nothing happens. */
+enum status pre_file_load(struct text *text, const struct gguf *gguf, struct fault *fault) MUST_USE;
+/* Which tokens take the white space behind them along. */
+void pre_file_rstrip(struct text *text, const struct gguf *gguf);
 
 /* ---- split.c */
 struct piece {
