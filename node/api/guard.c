@@ -55,11 +55,20 @@ static bool key_matches(const char *key, const char *authorization)
     return strlen(authorization) == n && sodium_memcmp(authorization, key, n) == 0;
 }
 
-static bool type_is_json(const char *type)
+static bool type_is(const char *type, const char *wanted)
 {
     size_t n = strcspn(type, "; \t");
 
-    return n == 16 && strncasecmp(type, "application/json", n) == 0;
+    return n == strlen(wanted) && strncasecmp(type, wanted, n) == 0;
+}
+
+/* curl -d says "form" of every body; without an Origin no page sent it, so it is taken as JSON. */
+static bool type_fits(const struct guard_headers *headers)
+{
+    const char *type = headers->content_type;
+
+    return !type || type_is(type, "application/json") ||
+           (!headers->origin && type_is(type, "application/x-www-form-urlencoded"));
 }
 
 /* A Content-Length that is no number is libmicrohttpd's to refuse. */
@@ -90,7 +99,7 @@ enum status guard_check(const struct guard *guard, const struct guard_headers *h
     if (length_is_over(headers->content_length, max_body_bytes))
         return api_error_set(error, STATUS_LIMIT, NULL, "body_too_large",
                              "the body has more than %zu bytes", max_body_bytes);
-    if (route && route->body && headers->content_type && !type_is_json(headers->content_type)) {
+    if (route && route->body && !type_fits(headers)) {
         (void)api_error_set(error, STATUS_UNSUPPORTED, NULL, "unsupported_media_type",
                             "Content-Type \"%.100s\" is not application/json",
                             headers->content_type);

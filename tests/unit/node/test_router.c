@@ -179,6 +179,11 @@ static void test_body_headers(void **state)
         200);
     assert_int_equal(
         http_of(&loopback, (struct guard_headers){.content_type = "text/plain"}, &with_body), 415);
+    /* curl's default passes; the same from a page does not. */
+    struct guard_headers form = {.content_type = "application/x-www-form-urlencoded"};
+    assert_int_equal(http_of(&loopback, form, &with_body), 200);
+    form.origin = "http://localhost";
+    assert_int_equal(http_of(&loopback, form, &with_body), 415);
     assert_int_equal(
         http_of(&loopback, (struct guard_headers){.content_type = "application/jsonx"}, &with_body),
         415);
