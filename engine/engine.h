@@ -70,6 +70,8 @@ struct model_info {
  * FORMAT, TRUNCATED, LIMIT, UNSUPPORTED (a file version). An architecture or a tensor type that
  * cannot be run is not an error here: see model_runnable. Blocking: not for the loop thread. */
 enum status model_open(const char *path, struct model **out, struct fault *fault) MUST_USE;
+/* A Hugging Face folder: a folder with a config.json in it. */
+bool model_is_folder(const char *path);
 /* The same from memory that outlives the model. */
 enum status model_open_memory(const void *data, size_t size_bytes, const char *name,
                               struct model **out, struct fault *fault) MUST_USE;

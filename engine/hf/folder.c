@@ -47,7 +47,7 @@ static bool file_is_there(const char *folder, const char *name)
     return there;
 }
 
-bool hf_is_folder(const char *path)
+bool model_is_folder(const char *path)
 {
     struct stat st;
 

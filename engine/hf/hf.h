@@ -8,8 +8,6 @@
 
 struct hf; /* the open files and what was made of them */
 
-/* A folder with a config.json in it. Blocking. */
-bool hf_is_folder(const char *path);
 /* Maps the folder's files and describes them: *gguf is metadata and a tensor table whose values lie
  * in the mapped files; it must be freed before *hf. Errors: NOT_FOUND and IO (a file of the
  * folder), FORMAT, TRUNCATED, LIMIT (a size), UNSUPPORTED (an architecture by its name, a tensor

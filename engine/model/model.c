@@ -88,7 +88,7 @@ enum status model_open(const char *path, struct model **out, struct fault *fault
     model = MEM_NEW(struct model);
     if (!model)
         return no_memory(fault);
-    if (hf_is_folder(path)) {
+    if (model_is_folder(path)) {
         status = hf_open(path, &model->hf, &model->gguf, &size_bytes, fault);
     } else {
         status = file_map_open(path, &model->map, fault);

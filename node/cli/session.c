@@ -43,7 +43,7 @@ static bool looks_like_a_path(const char *model)
 {
     size_t n = strlen(model);
 
-    if (strchr(model, '/'))
+    if (strchr(model, '/') || model_is_folder(model))
         return true;
     return n > 5 && strcmp(model + n - 5, ".gguf") == 0 && access(model, F_OK) == 0;
 }

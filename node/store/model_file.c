@@ -33,6 +33,8 @@ enum status model_file_identity(const char *path, struct file_identity *out, str
 {
     struct stat st;
 
+    if (model_is_folder(path))
+        return model_folder_identity(path, out, fault);
     if (stat(path, &st) != 0)
         return fault_set(fault, status_from_errno(errno), "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
@@ -51,10 +53,14 @@ enum status model_file_hash(const char *path, const _Atomic bool *stop,
 {
     crypto_generichash_state state;
     enum status status = STATUS_OK;
-    uint8_t *bytes = mem_aligned(4096, READ_BYTES, 1);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t *bytes;
     ssize_t n = 0;
+    int fd;
 
+    if (model_is_folder(path))
+        return model_folder_hash(path, stop, out, fault);
+    bytes = mem_aligned(4096, READ_BYTES, 1);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
     if (!bytes)
         status = fault_set(fault, STATUS_NO_MEMORY, "no memory to read %s", path);
     else if (fd < 0)
@@ -84,11 +90,16 @@ void model_bytes_hash(const void *data, size_t size_bytes, uint8_t out[static PR
 
 void model_file_name(const char *path, char out[static PROTO_MAX_MODEL_NAME])
 {
-    const char *slash = strrchr(path, '/');
-    const char *name = slash ? slash + 1 : path;
-    size_t n = strlen(name);
+    const char *name;
+    size_t n = strlen(path), begin;
 
-    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    for (begin = n; begin > 0 && path[begin - 1] != '/'; begin--)
+        ;
+    name = path + begin;
+    n -= begin;
+    if (n > 5 && strncmp(name + n - 5, ".gguf", 5) == 0)
         n -= 5;
     if (n >= PROTO_MAX_MODEL_NAME)
         n = PROTO_MAX_MODEL_NAME - 1;

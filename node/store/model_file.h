@@ -1,17 +1,19 @@
 #ifndef SKEIN_NODE_STORE_MODEL_FILE_H
 #define SKEIN_NODE_STORE_MODEL_FILE_H
 
-/* One model file on its way into the store. Blocking: for the thread pool. */
+/* One model file, or folder, on its way into the store. Blocking: for the thread pool. */
 #include "engine/engine.h"
 #include "node/store/hash_cache.h"
 
 /* Opens the file and sees that the engine can run it; nothing stays open. */
 enum status model_file_check(const char *path, enum engine_kind engine,
                              struct fault *fault) MUST_USE;
-/* The file's identity; NOT_FOUND, PERMISSION, IO, INVALID (not a regular file). */
+/* The file's identity; NOT_FOUND, PERMISSION, IO, INVALID (not a regular file). Of a folder: the
+ * first file's inode, the sum of its files' sizes and the latest of their times. */
 enum status model_file_identity(const char *path, struct file_identity *out,
                                 struct fault *fault) MUST_USE;
-/* BLAKE2b-256 of all bytes. CANCELLED soon after *stop becomes true. */
+/* BLAKE2b-256 of all bytes; of a folder: over names and hashes of its files. CANCELLED soon after
+ * *stop becomes true. */
 enum status model_file_hash(const char *path, const _Atomic bool *stop,
                             uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
 /* The hash of bytes in memory. */
@@ -19,5 +21,11 @@ void model_bytes_hash(const void *data, size_t size_bytes, uint8_t out[static PR
 /* "skein-tiny" of "/a/skein-tiny.gguf", cut to PROTO_MAX_MODEL_NAME; what is not printable ASCII
  * becomes '_', since names travel between nodes and into terminals. */
 void model_file_name(const char *path, char out[static PROTO_MAX_MODEL_NAME]);
+
+/* ---- model_folder.c: the same for a Hugging Face folder */
+enum status model_folder_identity(const char *path, struct file_identity *out,
+                                  struct fault *fault) MUST_USE;
+enum status model_folder_hash(const char *path, const _Atomic bool *stop,
+                              uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
 
 #endif

@@ -232,10 +232,12 @@ enum status store_scan(struct store *store, const char *folder)
         size_t n = strlen(item->d_name);
         struct buffer path = {0};
 
-        if (n <= 5 || strcmp(item->d_name + n - 5, ".gguf") != 0)
+        bool is_file = n > 5 && strcmp(item->d_name + n - 5, ".gguf") == 0;
+
+        if (item->d_name[0] == '.' && !is_file)
             continue;
         status = buffer_printf(&path, "%s/%s", folder, item->d_name);
-        if (status == STATUS_OK)
+        if (status == STATUS_OK && (is_file || model_is_folder((const char *)path.data)))
             status = store_add(store, (const char *)path.data, NULL, NULL);
         buffer_free(&path);
     }
