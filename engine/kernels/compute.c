@@ -163,12 +163,11 @@ void weight_row(const struct weight *w, uint32_t row, float *out)
         return;
     }
     const struct tensor_type_info *info = tensor_type_info((uint32_t)m->type);
-    uint8_t blocks[4096];
-    size_t n_blocks = m->n_cols / info->block_values, most = sizeof blocks / info->block_bytes;
-    for (size_t b = 0; b < n_blocks; b += most) {
-        size_t count = n_blocks - b < most ? n_blocks - b : most;
-        unpack_blocks(m, w->packed, row, b, count, blocks);
-        tensor_decode(m->type, blocks, out + b * info->block_values, count * info->block_values);
+    uint8_t block[512];
+    assert(info->block_bytes <= sizeof block);
+    for (size_t b = 0; b < m->n_cols / info->block_values; b++, out += info->block_values) {
+        unpack_block(m, w->packed, row, b, block);
+        tensor_decode(m->type, block, out, info->block_values);
     }
 }
 

@@ -13,21 +13,39 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* `count` units of `unit` bytes at `offset` of the block. In a group, the heads of all blocks of a
+ * strip come first, one plane for each segment; then block by block the bodies. */
 struct segment {
-    uint8_t offset, unit, count; /* bytes, bytes, units */
+    uint8_t offset, unit, count;
+    bool body;
 };
 
-enum { MAX_SEGMENTS = 4, HUGE_PAGE = 2 << 20, HUGE_FROM = 1 << 20 };
+enum { MAX_SEGMENTS = 50, HUGE_PAGE = 2 << 20, HUGE_FROM = 1 << 20 };
+enum { HEAD = false, BODY = true };
 
-/* In the order of the block's bytes; they cover it. */
-static const struct segment layouts[TENSOR_TYPE_LIMIT][MAX_SEGMENTS] = {
-    [TENSOR_F32] = {{0, 4, 1}},
-    [TENSOR_F16] = {{0, 2, 1}},
-    [TENSOR_BF16] = {{0, 2, 1}},
-    [TENSOR_Q4_0] = {{0, 2, 1}, {2, 4, 4}},
-    [TENSOR_Q8_0] = {{0, 2, 1}, {2, 4, 8}},
-    [TENSOR_Q4_K] = {{0, 2, 1}, {2, 2, 1}, {4, 1, 12}, {16, 4, 32}},
-    [TENSOR_Q6_K] = {{0, 4, 32}, {128, 4, 16}, {192, 1, 16}, {208, 2, 1}},
+/* Heads and bodies in the order in which a kernel reads them; a unit of 0 ends. Q6_K's codes are
+ * cut into single units: the two of low bits and the one of high bits that make up four times 4
+ * columns. */
+#define Q6_UNIT(half, u)                                                                           \
+    {64 * (half) + 4 * (u), 4, 1, BODY}, {64 * (half) + 4 * (u) + 32, 4, 1, BODY},                 \
+    {                                                                                              \
+        128 + 32 * (half) + 4 * (u), 4, 1, BODY                                                    \
+    }
+#define Q6_HALF(half)                                                                              \
+    Q6_UNIT(half, 0), Q6_UNIT(half, 1), Q6_UNIT(half, 2), Q6_UNIT(half, 3), Q6_UNIT(half, 4),      \
+        Q6_UNIT(half, 5), Q6_UNIT(half, 6), Q6_UNIT(half, 7)
+static const struct segment float_4[] = {{0, 4, 1, BODY}, {0}};
+static const struct segment float_2[] = {{0, 2, 1, BODY}, {0}};
+static const struct segment q4_0[] = {{0, 2, 1, HEAD}, {2, 4, 4, BODY}, {0}};
+static const struct segment q8_0[] = {{0, 2, 1, HEAD}, {2, 4, 8, BODY}, {0}};
+static const struct segment q4_k[] = {
+    {0, 2, 1, HEAD}, {2, 2, 1, HEAD}, {4, 1, 12, HEAD}, {16, 4, 32, BODY}, {0}};
+static const struct segment q6_k[] = {
+    {192, 1, 16, HEAD}, {208, 2, 1, HEAD}, Q6_HALF(0), Q6_HALF(1), {0}};
+
+static const struct segment *const layouts[TENSOR_TYPE_LIMIT] = {
+    [TENSOR_F32] = float_4, [TENSOR_F16] = float_2, [TENSOR_BF16] = float_2, [TENSOR_Q4_0] = q4_0,
+    [TENSOR_Q8_0] = q8_0,   [TENSOR_Q4_K] = q4_k,   [TENSOR_Q6_K] = q6_k,
 };
 
 static size_t blocks_of(const struct matrix *m)
@@ -37,60 +55,112 @@ static size_t blocks_of(const struct matrix *m)
 
 bool pack_has(enum tensor_type type)
 {
-    return layouts[type][0].unit != 0;
+    return layouts[type] != NULL;
 }
 
-/* `packed` is at unit 0 of the segment's plane, at the row's place. */
-static void scatter(const struct segment *s, const uint8_t *row, size_t n_blocks,
-                    size_t block_bytes, uint8_t *packed)
+/* Two blocks of 256 columns where a single one would leave the next off the cache lines. */
+static size_t blocks_of_strip(const struct matrix *m)
 {
-    size_t step = (size_t)GROUP_ROWS * s->unit;
-    for (size_t b = 0; b < n_blocks; b++) {
-        const uint8_t *from = row + b * block_bytes + s->offset;
-        for (int u = 0; u < s->count; u++, from += s->unit, packed += step) {
-            if (s->unit == 4)
-                memcpy(packed, from, 4);
-            else if (s->unit == 2)
-                memcpy(packed, from, 2);
-            else
-                *packed = *from;
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)m->type);
+    if (info->block_values < STRIP_COLS)
+        return STRIP_COLS / info->block_values;
+    return info->block_bytes * GROUP_ROWS % 64 == 0 ? 1 : 2;
+}
+
+struct strip {
+    size_t head_bytes, body_bytes; /* of a block and row */
+};
+
+static struct strip strip_of(const struct segment *segments)
+{
+    struct strip strip = {0, 0};
+    for (int i = 0; segments[i].unit != 0; i++)
+        *(segments[i].body ? &strip.body_bytes : &strip.head_bytes) +=
+            (size_t)segments[i].unit * segments[i].count;
+    return strip;
+}
+
+/* Where a segment's first unit lies in a strip, for its first block and row 0, and how far it is
+ * from block to block. */
+struct place {
+    const struct segment *segment;
+    size_t at, block_step;
+};
+
+static size_t places_of(enum tensor_type type, size_t n_blocks, struct place out[MAX_SEGMENTS])
+{
+    const struct segment *segments = layouts[type];
+    struct strip strip = strip_of(segments);
+    size_t head = 0, body = GROUP_ROWS * strip.head_bytes * n_blocks, n = 0;
+    for (; segments[n].unit != 0; n++) {
+        const struct segment *s = &segments[n];
+        size_t bytes = (size_t)GROUP_ROWS * s->unit * s->count;
+        if (s->body) {
+            out[n] = (struct place){s, body, GROUP_ROWS * strip.body_bytes};
+            body += bytes;
+        } else {
+            out[n] = (struct place){s, head, bytes};
+            head += bytes * n_blocks;
         }
+    }
+    return n;
+}
+
+/* A row's units of one segment and block; packed is at the row's place. */
+static void scatter(const struct segment *s, const uint8_t *block, uint8_t *packed)
+{
+    const uint8_t *from = block + s->offset;
+    size_t step = (size_t)GROUP_ROWS * s->unit;
+    for (int u = 0; u < s->count; u++, from += s->unit, packed += step) {
+        if (s->unit == 4)
+            memcpy(packed, from, 4);
+        else if (s->unit == 2)
+            memcpy(packed, from, 2);
+        else
+            *packed = *from;
     }
 }
 
 void pack_group(const struct matrix *m, uint32_t group, uint8_t *out)
 {
-    size_t n_blocks = blocks_of(m);
+    size_t n_blocks = blocks_of(m), most = blocks_of_strip(m), count;
     size_t block_bytes = tensor_type_info((uint32_t)m->type)->block_bytes;
     uint32_t first = group * GROUP_ROWS, left = m->n_rows - first;
     uint32_t rows = left < GROUP_ROWS ? left : GROUP_ROWS;
+    const uint8_t *data = (const uint8_t *)m->data + first * m->row_bytes;
     if (rows < GROUP_ROWS)
         memset(out, 0, GROUP_ROWS * n_blocks * block_bytes);
-    for (int i = 0; i < MAX_SEGMENTS && layouts[m->type][i].unit != 0; i++) {
-        const struct segment *s = &layouts[m->type][i];
-        uint8_t *plane = out + GROUP_ROWS * n_blocks * s->offset;
+    for (size_t b = 0; b < n_blocks; b += count, out += GROUP_ROWS * count * block_bytes) {
+        struct place places[MAX_SEGMENTS];
+        count = n_blocks - b < most ? n_blocks - b : most;
+        size_t n = places_of(m->type, count, places);
         for (uint32_t r = 0; r < rows; r++) {
-            const uint8_t *row = (const uint8_t *)m->data + (size_t)(first + r) * m->row_bytes;
-            scatter(s, row, n_blocks, block_bytes, plane + (size_t)r * s->unit);
+            const uint8_t *row = data + r * m->row_bytes + b * block_bytes;
+            for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; j < count; j++)
+                    scatter(places[i].segment, row + j * block_bytes,
+                            out + places[i].at + j * places[i].block_step +
+                                (size_t)r * places[i].segment->unit);
         }
     }
 }
 
-void unpack_blocks(const struct matrix *m, const uint8_t *packed, uint32_t row, size_t first,
-                   size_t count, uint8_t *out)
+void unpack_block(const struct matrix *m, const uint8_t *packed, uint32_t row, size_t block,
+                  uint8_t *out)
 {
-    size_t n_blocks = blocks_of(m);
+    struct place places[MAX_SEGMENTS];
+    size_t n_blocks = blocks_of(m), most = blocks_of_strip(m);
     size_t block_bytes = tensor_type_info((uint32_t)m->type)->block_bytes;
-    const uint8_t *group =
-        packed + (size_t)(row / GROUP_ROWS) * GROUP_ROWS * n_blocks * block_bytes;
-    for (int i = 0; i < MAX_SEGMENTS && layouts[m->type][i].unit != 0; i++) {
-        const struct segment *s = &layouts[m->type][i];
-        size_t step = (size_t)GROUP_ROWS * s->unit;
-        const uint8_t *from = group + GROUP_ROWS * n_blocks * s->offset + first * s->count * step +
+    size_t first = block / most * most, count = n_blocks - first < most ? n_blocks - first : most;
+    const uint8_t *strip =
+        packed + ((size_t)(row / GROUP_ROWS) * n_blocks + first) * GROUP_ROWS * block_bytes;
+    size_t n = places_of(m->type, count, places);
+    for (size_t i = 0; i < n; i++) {
+        const struct segment *s = places[i].segment;
+        const uint8_t *from = strip + places[i].at + (block - first) * places[i].block_step +
                               (size_t)(row % GROUP_ROWS) * s->unit;
-        for (size_t b = 0; b < count; b++)
-            for (size_t u = 0; u < s->count; u++, from += step)
-                memcpy(out + b * block_bytes + s->offset + u * s->unit, from, s->unit);
+        for (size_t u = 0; u < s->count; u++, from += (size_t)GROUP_ROWS * s->unit)
+            memcpy(out + s->offset + u * s->unit, from, s->unit);
     }
 }
 

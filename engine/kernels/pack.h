@@ -10,10 +10,9 @@ bool pack_has(enum tensor_type type);
 /* Writes group `group` of the matrix, GROUP_ROWS · row_bytes bytes; rows past the end become zeros.
  */
 void pack_group(const struct matrix *matrix, uint32_t group, uint8_t *out);
-/* Blocks [first, first + count) of row `row` as they were in the file. */
-void unpack_blocks(const struct matrix *matrix, const uint8_t *packed, uint32_t row, size_t first,
-                   size_t count, uint8_t *out);
-
+/* Block `block` of row `row` as it was in the file. */
+void unpack_block(const struct matrix *matrix, const uint8_t *packed, uint32_t row, size_t block,
+                  uint8_t *out);
 /* Group `group` of a matrix of any type as interleaved floats, [n_cols][GROUP_ROWS]. row is scratch
  * of n_cols floats. */
 void decode_group(const struct matrix *matrix, uint32_t group, float *row, float *out);

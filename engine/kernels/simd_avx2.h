@@ -32,6 +32,10 @@ INLINE vi vi_set(int32_t x)
 {
     return _mm256_set1_epi32(x);
 }
+INLINE void vi_keep(vi *a)
+{
+    __asm__ volatile("" : "+x"(*a));
+}
 INLINE vi vi_zero(void)
 {
     return _mm256_setzero_si256();

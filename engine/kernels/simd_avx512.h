@@ -36,6 +36,10 @@ INLINE vi vi_set(int32_t x)
 {
     return _mm512_set1_epi32(x);
 }
+INLINE void vi_keep(vi *a)
+{
+    __asm__ volatile("" : "+v"(*a));
+}
 INLINE vi vi_zero(void)
 {
     return _mm512_setzero_si512();

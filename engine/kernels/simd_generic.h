@@ -34,6 +34,10 @@ INLINE vi vi_dup(const void *p)
     memcpy(r.b + 4 * i, p, 4);
     return r;
 }
+INLINE void vi_keep(vi *a)
+{
+    (void)a;
+}
 INLINE vi vi_zero(void)
 {
     return (vi){{0}};

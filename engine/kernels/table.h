@@ -7,8 +7,10 @@
  * Weights. Rows (outputs) come in groups of GROUP_ROWS, interleaved, so that a vector register
  * holds the same column of several rows and a lane is one output: its sum runs over the columns in
  * order, whatever else is computed beside it (DESIGN I2). A type's block is cut into segments of
- * equal units (pack.h); a group is one plane per segment; a plane holds, block after block and unit
- * after unit, the units of the 16 rows. The last group of a matrix is filled up with zero bytes.
+ * equal units (pack.c). A group is a sequence of strips of STRIP_COLS columns (twice that for Q6_K;
+ * the last may be shorter). In a strip the small segments of all blocks (scales) come first, a
+ * plane each, then the codes block by block; a segment holds, unit after unit, the units of the 16
+ * rows. The last group of a matrix is filled up with zero bytes.
  *
  * Activations. Rows of x are taken in tiles of nt rows (tile_rows). For quantised weights every 32
  * columns become int8 with a float scale (ACT_BLOCK); a tile is one record per 32 columns, of
@@ -21,6 +23,7 @@
 
 enum {
     GROUP_ROWS = 16,
+    STRIP_COLS = 256,
     ACT_BLOCK = 32,
     ACT_BYTES = 52, /* of a record and row */
     TILE_PIECE = 48 /* a multiple of every kernel's largest tile */

@@ -67,22 +67,20 @@ INLINE void add_minimum(vf *acc, int nt, vf minus_min, const uint8_t *rec)
         vf_fma(minus_min, act_scaled_sum(rec, nt, t), acc[t]);
 }
 
-/* 32 columns whose halves have scales of their own, codes ≤ 63 with a bias of 32. */
-INLINE void add_u6(vf *acc, int nt, const vi c[8], vf scale_low, vf scale_high, const uint8_t *rec)
+/* 16 columns with one scale, codes ≤ 63 with a bias of 32; half 0 or 1 of the record's 32. */
+INLINE void add_u6(vf *acc, int nt, const vi c[4], vf scale, int half, const uint8_t *rec)
 {
     UNROLL for (int t = 0; t < nt; t++)
     {
-        const uint8_t *q = act_codes(rec, t);
-        vf low = vf_of_vi(dot_u6(act_bias(rec, nt, t, 1, 5), c, 4, q));
-        vf high = vf_of_vi(dot_u6(act_bias(rec, nt, t, 2, 5), c + 4, 4, q + 16));
-        vf sum = vf_fma(high, scale_high, vf_mul(low, scale_low));
+        vi start = act_bias(rec, nt, t, 1 + half, 5);
+        vf sum = vf_mul(vf_of_vi(dot_u6(start, c, 4, act_codes(rec, t) + 16 * half)), scale);
         acc[t] = vf_fma(sum, act_scale(rec, nt, t), acc[t]);
     }
 }
 
 /* ------------------------------------------------ types */
 
-/* Where a tile's weights are: groups `stride` bytes apart; `sub` is the first of the LANES rows. */
+/* Where a group is; the next is `stride` bytes on. `sub` is the first of the LANES rows. */
 struct panel {
     const uint8_t *weights;
     size_t stride, n_cols, sub;
@@ -99,44 +97,40 @@ INLINE void split_nibbles(vi c[8], const uint8_t *q)
     }
 }
 
-/* Weights that are read once come from memory: ask for what will be needed a microsecond from now,
- * into the second-level cache (the first has too few places for lines on their way). Behind a
- * group's last block lies the next group. */
-INLINE void fetch_ahead(const uint8_t *q, int n_lines, int nt)
+/* The heads of a strip are touched first and in order: a core's prefetcher gives up a stream that
+ * jumps, and then reads at a third of the speed. */
+INLINE void touch_heads(const uint8_t *w, size_t bytes, int nt)
 {
-    enum { AHEAD_BYTES = 1024 };
-    if (nt > 4)
-        return;
-    UNROLL for (int i = 0; i < n_lines; i++) __builtin_prefetch(q + AHEAD_BYTES + 64 * i, 0, 2);
+    for (size_t i = 0; nt <= 4 && i < bytes; i += 64)
+        __builtin_prefetch(w + i);
 }
 
-INLINE void tile_q4_0(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
+INLINE void tile_q4_0(const struct panel *p, const uint8_t *rec, int nt, vf *acc)
 {
-    size_t n_blocks = p->n_cols / 32;
-    const uint8_t *d = p->weights + p->sub * 2, *q = p->weights + n_blocks * 32 + p->sub * 4;
-    for (size_t b = 0; b < n_blocks; b++, d += 32, q += 256, rec += ACT_BYTES * nt) {
-        UNROLL for (int g = 0; g < ng; g++)
-        {
+    const uint8_t *w = p->weights;
+    for (size_t left = p->n_cols / 32, n; left > 0; left -= n, w += n * 288) {
+        n = left < 8 ? left : 8;
+        touch_heads(w, n * 32, nt);
+        const uint8_t *d = w + p->sub * 2, *q = w + n * 32 + p->sub * 4;
+        for (size_t b = 0; b < n; b++, d += 32, q += 256, rec += ACT_BYTES * nt) {
             vi c[8];
-            fetch_ahead(q + (size_t)g * p->stride, 4, nt);
-            split_nibbles(c, q + (size_t)g * p->stride);
-            add_u4(acc + g * nt, nt, c, vf_half(d + (size_t)g * p->stride), 3, rec);
+            split_nibbles(c, q);
+            add_u4(acc, nt, c, vf_half(d), 3, rec);
         }
     }
 }
 
-INLINE void tile_q8_0(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
+INLINE void tile_q8_0(const struct panel *p, const uint8_t *rec, int nt, vf *acc)
 {
-    size_t n_blocks = p->n_cols / 32;
-    const uint8_t *d = p->weights + p->sub * 2, *q = p->weights + n_blocks * 32 + p->sub * 4;
-    for (size_t b = 0; b < n_blocks; b++, d += 32, q += 512, rec += ACT_BYTES * nt) {
-        UNROLL for (int g = 0; g < ng; g++)
-        {
-            const uint8_t *codes = q + (size_t)g * p->stride;
+    const uint8_t *w = p->weights;
+    for (size_t left = p->n_cols / 32, n; left > 0; left -= n, w += n * 544) {
+        n = left < 8 ? left : 8;
+        touch_heads(w, n * 32, nt);
+        const uint8_t *d = w + p->sub * 2, *q = w + n * 32 + p->sub * 4;
+        for (size_t b = 0; b < n; b++, d += 32, q += 512, rec += ACT_BYTES * nt) {
             vi c[8];
-            fetch_ahead(codes, 8, nt);
-            UNROLL for (int u = 0; u < 8; u++) c[u] = vi_signed_codes(vi_load(codes + 64 * u));
-            add_signed(acc + g * nt, nt, c, vf_half(d + (size_t)g * p->stride), rec);
+            UNROLL for (int u = 0; u < 8; u++) c[u] = vi_signed_codes(vi_load(q + 64 * u));
+            add_signed(acc, nt, c, vf_half(d), rec);
         }
     }
 }
@@ -161,7 +155,6 @@ INLINE void pair_q4_k(const uint8_t *q, const uint8_t *s, int pair, vf d, vf min
                       const uint8_t *rec, int nt, vf *acc)
 {
     vi low[8], high[8], scale, min;
-    fetch_ahead(q, 8, nt);
     UNROLL for (int u = 0; u < 8; u++)
     {
         vi raw = vi_load(q + 64 * u);
@@ -177,135 +170,119 @@ INLINE void pair_q4_k(const uint8_t *q, const uint8_t *s, int pair, vf d, vf min
     add_minimum(acc, nt, vf_mul(minus_min, vf_of_vi(min)), rec);
 }
 
-INLINE void tile_q4_k(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
+INLINE void tile_q4_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc)
 {
-    size_t n_blocks = p->n_cols / 256;
-    const uint8_t *d = p->weights + p->sub * 2, *s = p->weights + n_blocks * 64 + p->sub;
-    const uint8_t *q = p->weights + n_blocks * 256 + p->sub * 4;
-    for (size_t b = 0; b < n_blocks; b++, d += 32, s += 192, q += 2048, rec += 8 * ACT_BYTES * nt) {
+    const uint8_t *w = p->weights;
+    for (size_t left = p->n_cols / 256; left > 0; left--, w += 2304) {
+        touch_heads(w, 256, nt);
+        vf d = vf_half(w + p->sub * 2), zero = vf_set(0.0f);
+        vf minus_min = vf_sub(zero, vf_half(w + 32 + p->sub * 2));
         UNROLL for (int pair = 0; pair < 4; pair++)
         {
-            UNROLL for (int g = 0; g < ng; g++)
-            {
-                size_t at = (size_t)g * p->stride;
-                vf scale = vf_half(d + at);
-                vf minus_min = vf_sub(vf_set(0.0f), vf_half(d + at + n_blocks * 32));
-                pair_q4_k(q + at + 512 * pair, s + at, pair, scale, minus_min,
-                          rec + 2 * pair * ACT_BYTES * nt, nt, acc + g * nt);
-            }
+            pair_q4_k(w + 256 + 512 * pair + p->sub * 4, w + 64 + p->sub, pair, d, minus_min, rec,
+                      nt, acc);
+            rec += 2 * ACT_BYTES * nt;
         }
     }
 }
 
-/* 32 columns, number `part` of 8. */
-INLINE void part_q6_k(const uint8_t *ql, const uint8_t *qh, const uint8_t *s, int part, vf d,
-                      const uint8_t *rec, int nt, vf *acc)
+/* Half `side` of the four times 32 columns that 24 units hold: plane 0 and 2 in the low and high
+ * nibbles of the first of three, 1 and 3 in those of the second, their upper bits in the third. */
+INLINE void side_q6_k(const uint8_t *q, const uint8_t *s, int side, vf d, const uint8_t *rec,
+                      int nt, vf *acc)
 {
-    int half = part / 4, plane = part % 4;
-    vi c[8];
-    UNROLL for (int u = 0; u < 8; u++)
+    vi raw[12];
+    UNROLL for (int u = 0; u < 12; u++)
     {
-        vi high = vi_load(qh + 512 * half + 64 * u);
-        vi low = vi_load(ql + 1024 * half + 512 * (plane % 2) + 64 * u);
-        vi top = plane < 2 ? vi_shl_bytes(high, 4 - 2 * plane, 0x30)
-                           : vi_shr_bytes(high, 2 * plane - 4, 0x30);
-        c[u] = vi_or(vi_shr_bytes(low, 4 * (plane / 2), 15), top);
+        raw[u] = vi_load(q + 64 * u);
+        if (nt <= 4)
+            vi_keep(&raw[u]);
     }
-    vf first = vf_mul(d, vf_of_vi(vi_s8(s + 16 * (2 * part))));
-    vf second = vf_mul(d, vf_of_vi(vi_s8(s + 16 * (2 * part + 1))));
-    add_u6(acc, nt, c, first, second, rec);
+    UNROLL for (int plane = 0; plane < 4; plane++)
+    {
+        vi c[4];
+        UNROLL for (int u = 0; u < 4; u++)
+        {
+            vi low = raw[3 * u + plane % 2], high = raw[3 * u + 2];
+            vi top = plane < 2 ? vi_shl_bytes(high, 4 - 2 * plane, 0x30)
+                               : vi_shr_bytes(high, 2 * plane - 4, 0x30);
+            c[u] = vi_or(vi_shr_bytes(low, 4 * (plane / 2), 15), top);
+        }
+        vf scale = vf_mul(d, vf_of_vi(vi_s8(s + 32 * plane)));
+        add_u6(acc, nt, c, scale, side, rec + plane * ACT_BYTES * nt);
+    }
 }
 
-INLINE void tile_q6_k(const struct panel *p, const uint8_t *rec, int nt, int ng, vf *acc)
+INLINE void tile_q6_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc)
 {
-    size_t n_blocks = p->n_cols / 256;
-    const uint8_t *ql = p->weights + p->sub * 4, *qh = ql + n_blocks * 2048;
-    const uint8_t *s = p->weights + n_blocks * 3072 + p->sub;
-    const uint8_t *d = p->weights + n_blocks * 3328 + p->sub * 2;
-    for (size_t b = 0; b < n_blocks; b++, ql += 2048, qh += 1024, s += 256, d += 32) {
-        UNROLL for (int part = 0; part < 8; part++)
-        {
-            UNROLL for (int g = 0; g < ng; g++)
-            {
-                size_t at = (size_t)g * p->stride;
-                fetch_ahead(ql + at + 256 * part, 4, nt);
-                fetch_ahead(qh + at + 128 * part, 2, nt);
-                part_q6_k(ql + at, qh + at, s + at, part, vf_half(d + at), rec, nt, acc + g * nt);
-            }
-            rec += ACT_BYTES * nt;
+    const uint8_t *w = p->weights;
+    for (size_t left = p->n_cols / 256, n; left > 0; left -= n, w += n * 3360) {
+        n = left < 2 ? left : 2;
+        touch_heads(w, n * 288, nt);
+        for (size_t b = 0; b < n; b++, rec += 8 * ACT_BYTES * nt) {
+            const uint8_t *q = w + n * 288 + b * 3072 + p->sub * 4, *s = w + b * 256 + p->sub;
+            vf d = vf_half(w + n * 256 + b * 32 + p->sub * 2);
+            for (int i = 0; i < 4; i++)
+                side_q6_k(q + 768 * i, s + 128 * (i / 2) + 16 * (i % 2), i % 2, d,
+                          rec + 4 * (i / 2) * ACT_BYTES * nt, nt, acc);
         }
     }
 }
 
 /* ------------------------------------------------ whole groups */
 
-/* ng groups and nt rows as constants; several groups at once where rows are few: more sums to keep
- * the units busy, and more streams from memory, which a core reads faster than one. */
-#define TILE_CASE(tile, rows, groups)                                                              \
+/* nt rows as a constant, so that their sums live in registers. */
+#define TILE_CASE(tile, rows)                                                                      \
     case rows: {                                                                                   \
-        vf acc[(rows) * (groups)];                                                                 \
-        for (; n_groups >= (groups); n_groups -= (groups), p.weights += (groups)*p.stride) {       \
-            UNROLL for (int i = 0; i < (rows) * (groups); i++) acc[i] = vf_set(0.0f);              \
-            tile(&p, rec, rows, groups, acc);                                                      \
-            UNROLL for (int i = 0; i < (rows) * (groups); i++)                                     \
-                vf_store(y + (size_t)(i % (rows)) * ldy + i / (rows)*GROUP_ROWS, acc[i]);          \
-            y += (groups)*GROUP_ROWS;                                                              \
-        }                                                                                          \
-        for (; n_groups > 0; n_groups--, p.weights += p.stride, y += GROUP_ROWS) {                 \
-            UNROLL for (int i = 0; i < (rows); i++) acc[i] = vf_set(0.0f);                         \
-            tile(&p, rec, rows, 1, acc);                                                           \
-            UNROLL for (int i = 0; i < (rows); i++) vf_store(y + (size_t)i * ldy, acc[i]);         \
-        }                                                                                          \
+        vf acc[rows];                                                                              \
+        UNROLL for (int i = 0; i < (rows); i++) acc[i] = vf_set(0.0f);                             \
+        tile(&p, rec, rows, acc);                                                                  \
+        UNROLL for (int i = 0; i < (rows); i++) vf_store(y + (size_t)i * ldy, acc[i]);             \
         break;                                                                                     \
     }
 #if QUANT_TILE >= 16
-#define LARGE_TILES(tile) TILE_CASE(tile, 16, 1) TILE_CASE(tile, 8, 1)
+#define LARGE_TILES(tile) TILE_CASE(tile, 16) TILE_CASE(tile, 8)
 #elif QUANT_TILE >= 8
-#define LARGE_TILES(tile) TILE_CASE(tile, 8, 1)
+#define LARGE_TILES(tile) TILE_CASE(tile, 8)
 #else
 #define LARGE_TILES(tile)
 #endif
 
-typedef void tiles_of_groups(struct panel p, size_t n_groups, const uint8_t *rec, size_t nt,
-                             float *y, size_t ldy);
+typedef void tile_of_group(struct panel p, const uint8_t *rec, size_t nt, float *y, size_t ldy);
 
-/* Weights come from memory once: while they are in the cache, all tiles pass over them. */
-static void quant_panel(tiles_of_groups *tiles, struct panel p, size_t n_groups,
-                        const uint8_t *acts, size_t n, float *y, size_t ldy)
+/* A group comes from memory once: while it is in the cache, all tiles pass over it. */
+static void quant_panel(tile_of_group *tile, struct panel p, size_t n_groups, const uint8_t *acts,
+                        size_t n, float *y, size_t ldy)
 {
-    size_t rec_row_bytes = p.n_cols / ACT_BLOCK * ACT_BYTES, step;
-    for (; n_groups > 0; n_groups -= step, p.weights += step * p.stride, y += step * GROUP_ROWS) {
-        step = n_groups < 4 || n > 4 ? 1 : 4;
+    size_t rec_row_bytes = p.n_cols / ACT_BLOCK * ACT_BYTES;
+    for (; n_groups > 0; n_groups--, p.weights += p.stride, y += GROUP_ROWS) {
         size_t nt;
         for (size_t r = 0; r < n; r += nt) {
             nt = tile_rows(n - r, QUANT_TILE);
-            for (size_t sub = 0; sub < GROUP_ROWS; sub += LANES) {
-                struct panel part = p;
-                part.sub = sub;
-                tiles(part, step, acts + r * rec_row_bytes, nt, y + r * ldy + sub, ldy);
-            }
+            for (p.sub = 0; p.sub < GROUP_ROWS; p.sub += LANES)
+                tile(p, acts + r * rec_row_bytes, nt, y + r * ldy + p.sub, ldy);
         }
     }
 }
 
 #define QUANT_PANEL(name, type_bytes, type_values)                                                 \
-    static __attribute__((noinline)) void tiles_##name(                                            \
-        struct panel p, size_t n_groups, const uint8_t *rec, size_t nt, float *y, size_t ldy)      \
+    static __attribute__((noinline)) void rows_##name(struct panel p, const uint8_t *rec,          \
+                                                      size_t nt, float *y, size_t ldy)             \
     {                                                                                              \
         switch (nt) {                                                                              \
             LARGE_TILES(tile_##name)                                                               \
-            TILE_CASE(tile_##name, 4, 2)                                                           \
-            TILE_CASE(tile_##name, 2, 4)                                                           \
+            TILE_CASE(tile_##name, 4)                                                              \
+            TILE_CASE(tile_##name, 2)                                                              \
         default:                                                                                   \
-            TILE_CASE(tile_##name, 1, 4)                                                           \
+            TILE_CASE(tile_##name, 1)                                                              \
         }                                                                                          \
     }                                                                                              \
     static void panel_##name(const uint8_t *weights, size_t n_groups, size_t n_cols,               \
                              const void *acts, size_t n, float *y, size_t ldy)                     \
     {                                                                                              \
         size_t stride = n_cols / (type_values) * (type_bytes)*GROUP_ROWS;                          \
-        quant_panel(tiles_##name, (struct panel){weights, stride, n_cols, 0}, n_groups, acts, n,   \
-                    y, ldy);                                                                       \
+        quant_panel(rows_##name, (struct panel){weights, stride, n_cols, 0}, n_groups, acts, n, y, \
+                    ldy);                                                                          \
     }
 
 QUANT_PANEL(q4_0, 18, 32)
