@@ -291,7 +291,7 @@ enum status jinja_walk(struct jinja *j, struct jinja_value value, struct jinja_l
     }
     if (value.kind == JINJA_ITERATOR) {
         JINJA_TRY(jinja_list_new(j, JINJA_LIST, 0, &list));
-        list.list->items = value.list->items + value.list->at;
+        list.list->items = value.list->n > 0 ? value.list->items + value.list->at : NULL;
         list.list->n = value.list->n - value.list->at;
         list.list->capacity = list.list->n;
         value.list->at = value.list->n;

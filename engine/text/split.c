@@ -9,11 +9,18 @@
 #include "engine/text/vocab.h"
 
 #include <string.h>
+#include <time.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-enum { MAX_PATTERNS = 16, MATCH_LIMIT = 50000000, HEAP_LIMIT_KIB = 256 << 10, JIT_STACK = 4 << 20 };
+enum {
+    MAX_PATTERNS = 16,
+    MATCH_LIMIT = 1000000,
+    MATCH_LIMIT_BYTE = 16,
+    HEAP_LIMIT_KIB = 256 << 10,
+    JIT_STACK = 4 << 20
+};
 
 struct splitter {
     pcre2_general_context *memory;
@@ -130,7 +137,16 @@ struct run {
     pcre2_match_data *match;
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
+    unsigned n_matches;
+    double deadline; /* of this thread's processor time, in seconds */
 };
+
+static double processor_seconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
 
 static enum status run_new(const struct splitter *splitter, const char *text, size_t n_bytes,
                            struct run *run)
@@ -142,7 +158,8 @@ static enum status run_new(const struct splitter *splitter, const char *text, si
     if (run->subject == NULL || run->match == NULL || run->context == NULL || run->stack == NULL) {
         return STATUS_NO_MEMORY;
     }
-    pcre2_set_match_limit(run->context, MATCH_LIMIT);
+    run->deadline = processor_seconds() + 0.5 + 8.0 * (double)n_bytes / 1048576.0;
+    pcre2_set_match_limit(run->context, MATCH_LIMIT + MATCH_LIMIT_BYTE * (uint32_t)n_bytes);
     pcre2_set_heap_limit(run->context, HEAP_LIMIT_KIB);
     pcre2_jit_stack_assign(run->context, NULL, run->stack);
     memcpy(run->subject, text, n_bytes);
@@ -168,6 +185,9 @@ static void run_free(struct run *run)
 static int match_at(const pcre2_code *code, struct run *run, const char *subject, size_t n,
                     size_t from)
 {
+    if (++run->n_matches % 8 == 0 && processor_seconds() > run->deadline) {
+        return PCRE2_ERROR_MATCHLIMIT;
+    }
     int rc = pcre2_match(code, (PCRE2_SPTR)subject, n, from, PCRE2_NO_UTF_CHECK, run->match,
                          run->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {

@@ -7,6 +7,9 @@
 
 #include <string.h>
 
+/* DeepSeek's marks are full-width bars and U+2581. */
+#define MARK(before, after) ("<\xef\xbd\x9c" before "\xe2\x96\x81" after "\xef\xbd\x9c>")
+
 static const char *const ending[] = {
     "<|eot_id|>",
     "<|im_end|>",
@@ -28,8 +31,7 @@ static const char *const ending[] = {
     "<eos>",
     "<turn|>",
     "<|tool_response>",
-    "<\xef\xbd\x9c"
-    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    MARK("end", "of\xe2\x96\x81sentence"),
     "[e~[",
     "<|fim_pad|>",
     "<fim-pad>",
@@ -46,35 +48,12 @@ static const char *const ending[] = {
 
 /* Marks of fill-in-the-middle prompts: control tokens, whatever the file says. */
 static const char *const control[] = {
-    "<|fim_prefix|>",
-    "<fim-prefix>",
-    "<fim_prefix>",
-    "<\xef\xbd\x9c"
-    "fim\xe2\x96\x81"
-    "begin\xef\xbd\x9c>",
-    "<PRE>",
-    "\xe2\x96\x81<PRE>",
-    "<|code_prefix|>",
-    "<|prefix|>",
-    "<|fim_suffix|>",
-    "<fim-suffix>",
-    "<fim_suffix>",
-    "<\xef\xbd\x9c"
-    "fim\xe2\x96\x81hole\xef\xbd\x9c>",
-    "<SUF>",
-    "\xe2\x96\x81<SUF>",
-    "<|code_suffix|>",
-    "<|suffix|>",
-    "<|fim_middle|>",
-    "<fim-middle>",
-    "<fim_middle>",
-    "<\xef\xbd\x9c"
-    "fim\xe2\x96\x81"
-    "end\xef\xbd\x9c>",
-    "<MID>",
-    "\xe2\x96\x81<MID>",
-    "<|code_middle|>",
-    "<|middle|>",
+    "<|fim_prefix|>", "<fim-prefix>",      "<fim_prefix>",    MARK("fim", "begin"),
+    "<PRE>",          "\xe2\x96\x81<PRE>", "<|code_prefix|>", "<|prefix|>",
+    "<|fim_suffix|>", "<fim-suffix>",      "<fim_suffix>",    MARK("fim", "hole"),
+    "<SUF>",          "\xe2\x96\x81<SUF>", "<|code_suffix|>", "<|suffix|>",
+    "<|fim_middle|>", "<fim-middle>",      "<fim_middle>",    MARK("fim", "end"),
+    "<MID>",          "\xe2\x96\x81<MID>", "<|code_middle|>", "<|middle|>",
 };
 
 /* Parts of an answer in the harmony format: they are written out, so that a reader can tell them.
