@@ -87,6 +87,19 @@ enum status model_runnable(const struct model *model, enum engine_kind kind,
 enum status model_computable(const struct model *model, enum engine_kind kind,
                              struct fault *fault) MUST_USE;
 
+/* Writes the model as a GGUF v3 file, matrices in the type named ("Q8_0"; those whose rows are no
+ * whole blocks in F16), vectors as they are. Streams: a few rows in memory at a time. The file
+ * appears under its name once it is whole. Errors: INVALID (the type; the sentence lists them),
+ * UNSUPPORTED (a tensor that cannot be read), IO, NO_MEMORY, CANCELLED. Blocking, for minutes. */
+struct model_convert {
+    const char *path, *type;
+    /* After each tensor; false: stop. May be NULL. */
+    bool (*on_tensor)(void *owner, size_t n_done, size_t n_total);
+    void *owner;
+};
+enum status model_convert(const struct model *model, const struct model_convert *what,
+                          struct fault *fault) MUST_USE;
+
 /* ---------------------------------------------------------------- text */
 
 struct token_list { /* zero-initialise; token_list_free */
@@ -193,14 +206,35 @@ void shard_truncate(struct shard *shard, uint32_t slot, uint32_t from);
 
 /* ---------------------------------------------------------------- sampling */
 
+struct sample_bias {
+    uint32_t id;
+    float bias; /* added to the logit; -INFINITY bans the token */
+};
+
+/* Fields after the seed are off where they are zero. Order of the chain: biases -> repetition,
+ * frequency and presence penalties -> DRY -> (temperature 0: arg max) -> top-k -> typical -> top-p ->
+ * min-p -> XTC -> temperature -> draw. */
 struct sample_params {
     float temperature; /* 0: greedy */
     uint32_t top_k;    /* 0: off */
     float top_p;       /* 1: off */
     float min_p;       /* 0: off */
     float repeat_penalty;      /* 1: off */
-    uint32_t repeat_last_n;    /* tokens looked back on */
+    uint32_t repeat_last_n;    /* tokens looked back on, by the three penalties */
     uint64_t seed;
+    float typical_p;         /* 0 or 1: off */
+    float frequency_penalty; /* times the token's count is taken from its logit */
+    float presence_penalty;  /* is taken from the logit of a token that occurs */
+    float dry_multiplier;    /* what would repeat more than dry_allowed_length tokens loses */
+    float dry_base;          /* multiplier x base ^ (length - allowed length); 0: 1.75 */
+    uint32_t dry_allowed_length; /* 0: 2 */
+    uint32_t dry_last_n;         /* tokens looked back on; 0: as many as the sampler can (16384) */
+    const uint32_t *dry_breakers; /* tokens that no repetition goes across; borrowed */
+    size_t n_dry_breakers;
+    float xtc_probability; /* how often all but the least of the tokens above the threshold go */
+    float xtc_threshold;
+    const struct sample_bias *biases; /* borrowed */
+    size_t n_biases;
 };
 void sample_defaults(struct sample_params *out); /* 0.8, 40, 0.95, 0.05, 1.0, 64, seed 0 */
 enum status sample_check(const struct sample_params *params, struct fault *fault) MUST_USE;

@@ -23,6 +23,18 @@ struct candidate {
     uint32_t id;
 };
 
+enum { SAMPLE_DRY_TOKENS = 16384 };
+
+struct sampler {
+    uint32_t n_vocab;
+    uint32_t stamp;         /* of the present use, in seen */
+    uint32_t *seen;         /* [n_vocab] */
+    struct candidate *list; /* [n_vocab] */
+    struct candidate *kept; /* [n_vocab] */
+    double *weights;        /* [n_vocab], of kept; before that whatever is kept per token */
+    uint32_t *matches;      /* [SAMPLE_DRY_TOKENS] */
+};
+
 /* Total order: the larger logit first, the lower id among equals. */
 static inline bool candidate_before(struct candidate a, struct candidate b)
 {
@@ -35,5 +47,20 @@ void candidates_heap(struct candidate *list, size_t n);
 struct candidate candidates_pop(struct candidate *list, size_t n);
 /* The k best of logits [n_vocab], sorted, into list [k]. Returns how many there are. */
 size_t candidates_top(const float *logits, uint32_t n_vocab, size_t k, struct candidate *list);
+
+/* A new use of seen and weights: true where id is met for the first time since, weights[id] is then
+ * 0. */
+void sample_stamp(struct sampler *sampler);
+bool sample_first(struct sampler *sampler, uint32_t id);
+
+/* ---- penalties.c: what changes logits [n_vocab] */
+void penalties_apply(struct sampler *sampler, const struct sample_params *params, float *logits,
+                     const uint32_t *history, size_t n_history);
+
+/* ---- filters.c: what leaves candidates out. Both keep the order of kept [n] and return how many
+ * are left, at least one. */
+size_t filter_typical(struct sampler *sampler, size_t n, float best, float typical_p);
+size_t filter_xtc(struct sampler *sampler, size_t n, float best, float threshold);
+double sample_weight(float logit, float best); /* e^(logit - best), 1 for equal ones */
 
 #endif

@@ -1,7 +1,7 @@
 /* From logits to the next token.
  *
- * The order is fixed: repetition penalty -> (temperature 0: arg max, the lowest id among equals) ->
- * top-k -> top-p -> min-p -> temperature -> draw. The filters look at the probabilities before the
+ * The order is fixed (engine.h): what changes logits, then what leaves candidates out, then the
+ * temperature and the draw. The filters look at the probabilities before the
  * temperature, so that a high temperature never lets in what they exclude; this is the default
  * order of llama.cpp, whose settings users bring along.
  *
@@ -17,15 +17,6 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
-
-struct sampler {
-    uint32_t n_vocab;
-    uint32_t stamp;         /* of this call, in seen */
-    uint32_t *seen;         /* [n_vocab] */
-    struct candidate *list; /* [n_vocab] */
-    struct candidate *kept; /* [n_vocab], sorted */
-    double *weights;        /* [n_vocab], of kept */
-};
 
 void sample_defaults(struct sample_params *out)
 {
@@ -58,12 +49,25 @@ enum status sample_check(const struct sample_params *params, struct fault *fault
         {"top_p", (double)params->top_p, 0.0, 1.0},
         {"min_p", (double)params->min_p, 0.0, 1.0},
         {"repeat_penalty", (double)params->repeat_penalty, 0.01, 100.0},
+        {"typical_p", (double)params->typical_p, 0.0, 1.0},
+        {"frequency_penalty", (double)params->frequency_penalty, -100.0, 100.0},
+        {"presence_penalty", (double)params->presence_penalty, -100.0, 100.0},
+        {"dry_multiplier", (double)params->dry_multiplier, 0.0, 100.0},
+        {"dry_base", (double)params->dry_base, 0.0, 100.0},
+        {"xtc_probability", (double)params->xtc_probability, 0.0, 1.0},
+        {"xtc_threshold", (double)params->xtc_threshold, 0.0, 1.0},
     };
     for (size_t i = 0; i < COUNT_OF(ranges); i++) {
         enum status status =
             range_check(ranges[i].name, ranges[i].value, ranges[i].low, ranges[i].high, fault);
         if (status != STATUS_OK) {
             return status;
+        }
+    }
+    for (size_t i = 0; i < params->n_biases; i++) {
+        if (isnan(params->biases[i].bias)) {
+            return fault_set(fault, STATUS_INVALID, "logit_bias of token %u is not a number",
+                             params->biases[i].id);
         }
     }
     return STATUS_OK;
@@ -84,8 +88,9 @@ enum status sampler_new(uint32_t n_vocab, struct sampler **out)
     sampler->list = MEM_NEW_N(struct candidate, n_vocab);
     sampler->kept = MEM_NEW_N(struct candidate, n_vocab);
     sampler->weights = MEM_NEW_N(double, n_vocab);
+    sampler->matches = MEM_NEW_N(uint32_t, SAMPLE_DRY_TOKENS);
     if (sampler->seen == NULL || sampler->list == NULL || sampler->kept == NULL ||
-        sampler->weights == NULL) {
+        sampler->weights == NULL || sampler->matches == NULL) {
         sampler_free(&sampler);
         return STATUS_NO_MEMORY;
     }
@@ -102,37 +107,27 @@ void sampler_free(struct sampler **sampler)
     mem_free((*sampler)->list);
     mem_free((*sampler)->kept);
     mem_free((*sampler)->weights);
+    mem_free((*sampler)->matches);
     mem_free(*sampler);
     *sampler = NULL;
 }
 
-static void stamp_next(struct sampler *sampler)
+void sample_stamp(struct sampler *sampler)
 {
     if (++sampler->stamp == 0) {
-        for (uint32_t i = 0; i < sampler->n_vocab; i++) {
-            sampler->seen[i] = 0;
-        }
+        memset(sampler->seen, 0, sampler->n_vocab * sizeof *sampler->seen);
         sampler->stamp = 1;
     }
 }
 
-static void penalty_apply(struct sampler *sampler, const struct sample_params *params,
-                          float *logits, const uint32_t *history, size_t n_history)
+bool sample_first(struct sampler *sampler, uint32_t id)
 {
-    float penalty = params->repeat_penalty;
-    if (penalty == 1.0f || params->repeat_last_n == 0) {
-        return;
+    if (sampler->seen[id] == sampler->stamp) {
+        return false;
     }
-    stamp_next(sampler);
-    size_t n = n_history < params->repeat_last_n ? n_history : params->repeat_last_n;
-    for (size_t i = n_history - n; i < n_history; i++) {
-        uint32_t id = history[i];
-        if (id >= sampler->n_vocab || sampler->seen[id] == sampler->stamp) {
-            continue;
-        }
-        sampler->seen[id] = sampler->stamp;
-        logits[id] = logits[id] > 0.0f ? logits[id] / penalty : logits[id] * penalty;
-    }
+    sampler->seen[id] = sampler->stamp;
+    sampler->weights[id] = 0.0;
+    return true;
 }
 
 static void logits_clean(float *logits, uint32_t n_vocab)
@@ -155,26 +150,20 @@ static uint32_t arg_max(const float *logits, uint32_t n_vocab)
     return best;
 }
 
-/* The weight of a candidate relative to the best one; equal ones weigh 1 even at -infinity. */
-static double weight_of(float logit, float best)
+/* list gets every one of kept [n] that min-p allows. Returns how many; the total is the weight of
+ * all of kept. */
+static size_t collect(struct sampler *sampler, const struct sample_params *params, size_t n,
+                      float best, double *total)
 {
-    return logit == best ? 1.0 : sample_exp((double)logit - (double)best);
-}
-
-/* Without top-k: list gets every candidate that min-p allows, in order of id. Returns how many; the
- * total is the weight of the whole vocabulary. */
-static size_t collect(struct sampler *sampler, const struct sample_params *params,
-                      const float *logits, float best, double *total)
-{
-    size_t n = 0;
-    for (uint32_t i = 0; i < sampler->n_vocab; i++) {
-        double weight = weight_of(logits[i], best);
+    size_t n_list = 0;
+    for (size_t i = 0; i < n; i++) {
+        double weight = sample_weight(sampler->kept[i].logit, best);
         *total += weight;
         if (weight >= (double)params->min_p) {
-            sampler->list[n++] = (struct candidate){.logit = logits[i], .id = i};
+            sampler->list[n_list++] = sampler->kept[i];
         }
     }
-    return n;
+    return n_list;
 }
 
 /* Of n candidates (sorted in kept, or a heap in list) kept gets the prefix that top-p and min-p
@@ -186,7 +175,7 @@ static size_t prefix_take(struct sampler *sampler, const struct sample_params *p
     double sum = 0.0;
     for (size_t i = 0; i < n; i++) {
         struct candidate next = sorted ? sampler->kept[i] : candidates_pop(sampler->list, n - i);
-        double weight = i == 0 ? 1.0 : weight_of(next.logit, sampler->kept[0].logit);
+        double weight = i == 0 ? 1.0 : sample_weight(next.logit, sampler->kept[0].logit);
         if (i > 0 && (weight < (double)params->min_p || sum >= wanted)) {
             return i;
         }
@@ -196,20 +185,48 @@ static size_t prefix_take(struct sampler *sampler, const struct sample_params *p
     return n;
 }
 
-/* Fills kept with what top-k, top-p and min-p leave: best first, or, where no filter needs an
- * order, by id. Returns how many. */
+static float best_of(const struct candidate *list, size_t n)
+{
+    float best = list[0].logit;
+    for (size_t i = 1; i < n; i++) {
+        best = list[i].logit > best ? list[i].logit : best;
+    }
+    return best;
+}
+
+/* Fills kept with what top-k and typical leave: best first with top-k, by id without. */
+static size_t candidates_choose(struct sampler *sampler, const struct sample_params *params,
+                                const float *logits, float *best)
+{
+    size_t n = params->top_k;
+    if (params->top_k > 0 && params->top_k < sampler->n_vocab) {
+        n = candidates_top(logits, sampler->n_vocab, n, sampler->kept);
+    } else {
+        n = sampler->n_vocab;
+        for (uint32_t i = 0; i < sampler->n_vocab; i++) {
+            sampler->kept[i] = (struct candidate){.logit = logits[i], .id = i};
+        }
+    }
+    if (params->typical_p > 0.0f && params->typical_p < 1.0f) {
+        n = filter_typical(sampler, n, *best, params->typical_p);
+        *best = best_of(sampler->kept, n); /* typical may drop the likeliest ones */
+    }
+    return n;
+}
+
+/* Leaves in kept what all filters up to min-p leave; *best becomes the largest logit among them. */
 static size_t filters_apply(struct sampler *sampler, const struct sample_params *params,
-                            const float *logits, float best)
+                            const float *logits, float *best)
 {
     double total = 0.0;
+    size_t n = candidates_choose(sampler, params, logits, best);
     if (params->top_k > 0 && params->top_k < sampler->n_vocab) {
-        size_t n = candidates_top(logits, sampler->n_vocab, params->top_k, sampler->kept);
         for (size_t i = 0; i < n; i++) {
-            total += weight_of(sampler->kept[i].logit, best);
+            total += sample_weight(sampler->kept[i].logit, *best);
         }
         return prefix_take(sampler, params, true, n, total);
     }
-    size_t n = collect(sampler, params, logits, best, &total);
+    n = collect(sampler, params, n, *best, &total);
     if (params->top_p >= 1.0f) {
         memcpy(sampler->kept, sampler->list, n * sizeof *sampler->kept);
         return n;
@@ -244,13 +261,17 @@ static uint32_t draw(struct sampler *sampler, const struct sample_params *params
 uint32_t sample_token(struct sampler *sampler, const struct sample_params *params, float *logits,
                       const uint32_t *history, size_t n_history, uint64_t position)
 {
-    penalty_apply(sampler, params, logits, history, n_history);
+    penalties_apply(sampler, params, logits, history, n_history);
     logits_clean(logits, sampler->n_vocab);
     uint32_t top = arg_max(logits, sampler->n_vocab);
     if (params->temperature <= 0.0f) {
         return top;
     }
     float best = logits[top];
-    size_t n = filters_apply(sampler, params, logits, best);
+    size_t n = filters_apply(sampler, params, logits, &best);
+    if (n > 1 && params->xtc_probability > 0.0f &&
+        random_unit(params->seed, position, RANDOM_XTC) < (double)params->xtc_probability) {
+        n = filter_xtc(sampler, n, best, params->xtc_threshold);
+    }
     return n == 1 ? sampler->kept[0].id : draw(sampler, params, n, best, position);
 }

@@ -206,6 +206,173 @@ static void filters_keep_what_a_full_sort_keeps(void **state)
     sampler_free(&sampler);
 }
 
+static void biases_ban_and_force(void **state)
+{
+    (void)state;
+    struct sampler *sampler = sampler_of(SMALL);
+    struct sample_params params = open_params();
+    struct sample_bias biases[] = {{3, -INFINITY}, {7, 50.0f}, {60000, 1.0f}};
+    float logits[SMALL] = {0};
+    params.biases = biases;
+    params.n_biases = 1;
+    for (uint64_t i = 0; i < 500; i++) {
+        assert_true(once(sampler, &params, logits, SMALL, i) != 3);
+    }
+    params.n_biases = 3;
+    for (uint64_t i = 0; i < 100; i++) {
+        assert_int_equal(once(sampler, &params, logits, SMALL, i), 7);
+    }
+    sampler_free(&sampler);
+}
+
+static void frequency_and_presence_count_occurrences(void **state)
+{
+    (void)state;
+    struct sampler *sampler = sampler_of(SMALL);
+    struct sample_params params = open_params();
+    params.temperature = 0.0f;
+    params.repeat_last_n = 4;
+    params.frequency_penalty = 0.5f;
+    params.presence_penalty = 0.25f;
+    uint32_t history[] = {9, 9, 1, 2, 2, 2};
+    float logits[SMALL] = {0};
+    (void)sample_token(sampler, &params, logits, history, 6, 6);
+    assert_true(logits[2] == -1.75f && logits[1] == -0.75f && logits[9] == 0.0f);
+    sampler_free(&sampler);
+}
+
+/* By the definition: the longest k such that the last k tokens also stand right before an earlier
+ * t. */
+static uint32_t repeat_length(const uint32_t *history, size_t n, uint32_t t)
+{
+    uint32_t best = 0;
+    for (size_t at = 1; at < n; at++) {
+        uint32_t k = 0;
+        while (history[at] == t && k < at && history[at - 1 - k] == history[n - 1 - k]) {
+            k++;
+        }
+        best = k > best ? k : best;
+    }
+    return best;
+}
+
+static void dry_finds_every_repetition(void **state)
+{
+    (void)state;
+    enum { VOCAB = 4, LENGTH = 40 };
+    struct sampler *sampler = sampler_of(VOCAB);
+    struct sample_params params = open_params();
+    params.temperature = 0.0f;
+    params.dry_multiplier = 1.0f;
+    params.dry_base = 2.0f;
+    params.dry_allowed_length = 2;
+    for (uint64_t round = 0; round < 2000; round++) {
+        uint32_t history[LENGTH];
+        size_t n = 1 + (size_t)(random_unit(round, 1000, RANDOM_DRAW) * (LENGTH - 1));
+        for (size_t i = 0; i < n; i++) {
+            history[i] = (uint32_t)(random_unit(round, i, RANDOM_DRAW) * (round % 2 ? 2 : VOCAB));
+        }
+        float logits[VOCAB] = {0};
+        (void)sample_token(sampler, &params, logits, history, n, n);
+        for (uint32_t t = 0; t < VOCAB; t++) {
+            uint32_t length = repeat_length(history, n, t);
+            double loss = length < 2 ? 0.0 : pow(2.0, length - 2);
+            assert_true(fabs((double)logits[t] + loss) <= 1e-3 * loss);
+        }
+    }
+    uint32_t history[] = {0, 1, 3, 2, 0, 1, 3};
+    uint32_t breaker = 1;
+    float logits[VOCAB] = {0};
+    (void)sample_token(sampler, &params, logits, history, 7, 7);
+    assert_true(logits[2] == -2.0f); /* three tokens repeat */
+    params.dry_breakers = &breaker;
+    params.n_dry_breakers = 1;
+    logits[2] = 0.0f;
+    (void)sample_token(sampler, &params, logits, history, 7, 7);
+    assert_true(logits[2] == 0.0f); /* only one of them behind the breaker */
+    sampler_free(&sampler);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    return x->logit < y->logit ? -1 : x->logit > y->logit ? 1 : x->id < y->id ? -1 : 1;
+}
+
+static void typical_keeps_the_least_surprising(void **state)
+{
+    (void)state;
+    enum { N = 30 };
+    struct sampler *sampler = sampler_of(N);
+    for (uint64_t round = 0; round < 300; round++) {
+        struct sample_params params = open_params();
+        float logits[N];
+        struct candidate list[N];
+        double p[N], total = 0.0, entropy = 0.0, held = 0.0;
+        fill(logits, N, round + 500);
+        for (uint32_t i = 0; i < N; i++) {
+            logits[i] += (float)random_unit(round, i, RANDOM_DRAW); /* no ties */
+            total += exp((double)logits[i]);
+        }
+        for (int i = 0; i < N; i++) {
+            p[i] = exp((double)logits[i]) / total;
+            entropy -= p[i] * log(p[i]);
+        }
+        for (uint32_t i = 0; i < N; i++) {
+            list[i] = (struct candidate){(float)fabs(-log(p[i]) - entropy), i};
+        }
+        qsort(list, N, sizeof *list, by_value);
+        params.typical_p = 0.6f;
+        params.temperature = 20.0f;
+        bool allowed[N] = {false}, drawn[N] = {false};
+        for (int i = 0; i < N && held < 0.6; i++) {
+            allowed[list[i].id] = true;
+            held += p[list[i].id];
+        }
+        params.top_k = round % 2 == 0 ? 0 : N - 1;
+        for (uint64_t i = 0; i < 100; i++) {
+            drawn[once(sampler, &params, logits, N, i)] = true;
+        }
+        for (int i = 0; i < N && params.top_k == 0; i++) {
+            assert_true(allowed[i] || !drawn[i]);
+        }
+    }
+    sampler_free(&sampler);
+}
+
+static void xtc_drops_all_but_the_least_of_the_likely(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    struct sampler *sampler = sampler_of(N);
+    struct sample_params params = open_params();
+    float logits[N] = {3.0f, 2.9f, 2.0f, -1.0f, -1.0f, 2.8f}; /* 0.32 0.29 0.12 .006 .006 0.26 */
+    params.xtc_probability = 1.0f;
+    params.xtc_threshold = 0.2f;
+    for (int sorted = 0; sorted < 2; sorted++) {
+        bool drawn[N] = {false};
+        params.top_k = sorted == 1 ? N - 1 : 0;
+        for (uint64_t i = 0; i < 3000; i++) {
+            drawn[once(sampler, &params, logits, N, i)] = true;
+        }
+        assert_true(!drawn[0] && !drawn[1] && drawn[5] && drawn[2] && drawn[3]);
+    }
+    params.xtc_probability = 0.5f;
+    unsigned top = 0;
+    for (uint64_t i = 0; i < 10000; i++) {
+        top += once(sampler, &params, logits, N, i) == 0;
+    }
+    assert_true(top > 1400 && top < 1800); /* half of 0.32 */
+    params.xtc_threshold = 0.9f;           /* nothing is that likely */
+    params.xtc_probability = 1.0f;
+    bool any = false;
+    for (uint64_t i = 0; i < 100; i++) {
+        any = any || once(sampler, &params, logits, N, i) == 0;
+    }
+    assert_true(any);
+    sampler_free(&sampler);
+}
+
 static void draws_follow_the_probabilities(void **state)
 {
     (void)state;
@@ -312,7 +479,7 @@ static void bad_settings_are_named(void **state)
 static void a_failed_allocation_leaves_nothing(void **state)
 {
     (void)state;
-    for (unsigned long i = 1; i <= 5; i++) {
+    for (unsigned long i = 1; i <= 6; i++) {
         struct sampler *sampler = NULL;
         mem_fail_after(i);
         assert_int_equal(sampler_new(SMALL, &sampler), STATUS_NO_MEMORY);
@@ -377,6 +544,11 @@ int main(void)
         cmocka_unit_test(greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(repetition_penalty_looks_back_as_far_as_told),
         cmocka_unit_test(filters_keep_what_a_full_sort_keeps),
+        cmocka_unit_test(biases_ban_and_force),
+        cmocka_unit_test(frequency_and_presence_count_occurrences),
+        cmocka_unit_test(dry_finds_every_repetition),
+        cmocka_unit_test(typical_keeps_the_least_surprising),
+        cmocka_unit_test(xtc_drops_all_but_the_least_of_the_likely),
         cmocka_unit_test(draws_follow_the_probabilities),
         cmocka_unit_test(a_token_depends_on_seed_and_position_only),
         cmocka_unit_test(broken_logits_have_a_defined_result),
