@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static void act_send(struct node *node, link_id id, struct message *message)
+static void act_send(struct node *node, uint32_t id, struct message *message)
 {
     struct link *link = node_link(node, id);
     enum message_kind kind = message->kind;

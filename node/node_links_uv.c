@@ -12,7 +12,7 @@
 
 /* ---------------------------------------------------------------- links */
 
-struct link *node_link(const struct node *node, link_id id)
+struct link *node_link(const struct node *node, uint32_t id)
 {
     for (size_t i = 0; i < node->n_links; i++)
         if (link_number(node->links[i]) == id)
@@ -92,7 +92,7 @@ static void links_on_closed(void *owner, struct link *link, enum status status,
 {
     struct node *node = owner;
     struct control_event event;
-    link_id id = link_number(link);
+    uint32_t id = link_number(link);
     char text[PROTO_MAX_TEXT];
 
     if (id == 0) { /* an inbound one that never proved itself */
@@ -128,7 +128,7 @@ static struct link_events links_events(struct node *node)
                                 .owner = node};
 }
 
-void node_dial(struct node *node, link_id id, const char *address)
+void node_dial(struct node *node, uint32_t id, const char *address)
 {
     struct link_events events = links_events(node);
     struct control_event event = {.kind = EVENT_LINK_CLOSED};

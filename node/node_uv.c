@@ -1,8 +1,8 @@
 /* A node: the control plane and everything that acts for it, on one libuv loop.
  *
- * Start: state folder and keys → control → store and stage threads → listener → discovery → seeds;
- * meanwhile the thread pool measures the machine and hashes model files. `ready` comes when the
- * measurement is in and the files found are known, or after NODE_READY_MS for large files.
+ * Start: state folder and keys → the machine measured → control → store and stage threads →
+ * listener → discovery → seeds; meanwhile the thread pool hashes model files. `ready` comes when
+ * the files found are known, or after NODE_READY_MS for large ones.
  *
  * Events reach control_step one at a time. Whatever comes up while its actions are being carried
  * out waits in `later`. Closing goes outside in: requests get their last word, links say goodbye,
@@ -90,9 +90,21 @@ enum status node_later(struct node *node, const struct control_event *event, cha
     return STATUS_OK;
 }
 
+static void node_maybe_ready(struct node *node, bool waited)
+{
+    if (node->closing || node->ready_told || (!waited && store_pending(node->store) > 0))
+        return;
+    node->ready_told = true;
+    (void)uv_timer_stop(&node->ready_timer);
+    if (store_pending(node->store) > 0)
+        node_notice(node, "model files are still being read; they are offered once that is done");
+    node->events.on_ready(node->events.owner);
+}
+
 static void node_on_wake(uv_async_t *async)
 {
     node_drain(async->data);
+    node_maybe_ready(async->data, false);
 }
 
 static void node_on_tick(uv_timer_t *timer)
@@ -102,50 +114,12 @@ static void node_on_tick(uv_timer_t *timer)
 
     event.kind = EVENT_TICK;
     node_step(node, &event);
-}
-
-/* ---------------------------------------------------------------- ready */
-
-static void node_maybe_ready(struct node *node, bool waited)
-{
-    if (node->closing || node->ready_told || !node->measured ||
-        (!waited && store_pending(node->store) > 0))
-        return;
-    node->ready_told = true;
-    (void)uv_timer_stop(&node->ready_timer);
-    if (store_pending(node->store) > 0)
-        node_notice(node, "model files are still being read; they are offered once that is done");
-    node->events.on_ready(node->events.owner);
+    node_maybe_ready(node, false);
 }
 
 static void node_on_ready_timer(uv_timer_t *timer)
 {
     node_maybe_ready(timer->data, true);
-}
-
-static void node_on_measure(uv_work_t *work)
-{
-    struct node *node = work->data;
-
-    node->speed_status = engine_measure(node->engine, node->n_threads, &node->speed);
-}
-
-static void node_on_measured(uv_work_t *work, int status)
-{
-    struct node *node = work->data;
-
-    if (status == 0 && node->speed_status == STATUS_OK) {
-        node->card.read_bytes_per_second = node->speed.read_bytes_per_second;
-        node->card.flops_per_second = node->speed.flops_per_second;
-    } else {
-        log_event(LOG_WARN, "engine", "measure.failed status=%s", status_name(node->speed_status));
-    }
-    node->measured = true;
-    if (!node->closing) {
-        node_refresh_card(node);
-        node_maybe_ready(node, false);
-    }
-    node_part_closed(node);
 }
 
 /* ---------------------------------------------------------------- start */
@@ -239,14 +213,17 @@ static enum status node_start_network(struct node *node, const struct node_optio
     return status;
 }
 
-static void node_start_measuring(struct node *node)
+/* Before the node is seen: a card without speeds would be left out of the first plans. The loop
+ * does not run yet, so nothing waits but the start itself. */
+static void node_measure(struct node *node)
 {
-    node->measuring.data = node;
-    if (uv_queue_work(node->loop, &node->measuring, node_on_measure, node_on_measured) == 0)
-        node->n_open++;
-    else
-        node->measured = true;
-    (void)uv_timer_start(&node->ready_timer, node_on_ready_timer, NODE_READY_MS, NODE_READY_MS);
+    struct engine_speed speed = {0};
+    enum status status = engine_measure(node->engine, node->n_threads, &speed);
+
+    if (status != STATUS_OK)
+        log_event(LOG_WARN, "engine", "measure.failed status=%s", status_name(status));
+    node->card.read_bytes_per_second = speed.read_bytes_per_second;
+    node->card.flops_per_second = speed.flops_per_second;
 }
 
 enum status node_start(struct uv_loop_s *loop, const struct node_options *options,
@@ -269,6 +246,7 @@ enum status node_start(struct uv_loop_s *loop, const struct node_options *option
                              &node->state, fault);
     if (status == STATUS_OK) {
         node_fill_card(node, options);
+        node_measure(node);
         status = node_start_control(node, options, fault);
     }
     if (status != STATUS_OK) {
@@ -291,7 +269,7 @@ enum status node_start(struct uv_loop_s *loop, const struct node_options *option
         return status;
     }
     node_refresh_card(node);
-    node_start_measuring(node);
+    (void)uv_timer_start(&node->ready_timer, node_on_ready_timer, NODE_READY_MS, NODE_READY_MS);
     (void)uv_timer_start(&node->tick, node_on_tick, 0, 0);
     *out = node;
     return STATUS_OK;

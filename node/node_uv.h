@@ -109,10 +109,7 @@ struct node {
     uv_timer_t tick;
     uv_timer_t ready_timer;
     uv_async_t wake; /* drains `later` from a clean stack */
-    uv_work_t measuring;
-    struct engine_speed speed;
-    enum status speed_status;
-    bool measured, ready_told;
+    bool ready_told;
 
     bool closing;
     bool store_closing;
@@ -134,8 +131,8 @@ void node_act(struct node *node, struct control_action *action);
 /* ---- node_links_uv.c */
 enum status node_listen(struct node *node, const struct node_options *options,
                         struct fault *fault) MUST_USE;
-void node_dial(struct node *node, link_id id, const char *address);
-struct link *node_link(const struct node *node, link_id id);
+void node_dial(struct node *node, uint32_t id, const char *address);
+struct link *node_link(const struct node *node, uint32_t id);
 enum status node_discover(struct node *node, const struct node_options *options,
                           struct fault *fault) MUST_USE;
 void node_close_links(struct node *node);

@@ -184,6 +184,7 @@ json_t *view_plan(const char *model, const char *objective, const struct control
     }
     put(&out, "model", words(model));
     put(&out, "objective", words(objective));
+    put(&out, "running", json_boolean(view->running));
     put(&out, "context_tokens", count(view->n_ctx_tokens));
     put(&out, "stages", stages);
     put(&out, "left_out", left_out);

@@ -84,12 +84,11 @@ static int plan_print(const json_t *answer)
                  1000 * json_number_value(json_object_get(answer, "first_token_seconds")),
                  (long long)json_integer_value(json_object_get(answer, "context_tokens")),
                  text_of(answer, "objective"));
+    if (json_is_true(json_object_get(answer, "running")))
+        (void)fputs("this is how it runs now\n", stdout);
     json_array_foreach(json_object_get(answer, "left_out"), i, item)
     {
         const char *why = text_of(item, "why");
-        (void)fputs("left out: ", stdout);
-        cli_put_safe(stdout, text_of(item, "node"), strlen(text_of(item, "node")));
-        (void)fputs(": ", stdout);
         cli_put_safe(stdout, why, strlen(why));
         (void)fputc('\n', stdout);
     }

@@ -14,7 +14,6 @@
 
 /* A link's number: never reused, 0 is no link. Inbound links are numbered by the shell, below
  * LINK_OUTBOUND; dials by control (ACTION_DIAL), with that bit set. */
-typedef uint32_t link_id;
 #define LINK_OUTBOUND 0x80000000u
 
 /* What control must know of a model to plan and schedule: a copy of model_info's numbers. */
@@ -282,6 +281,7 @@ struct control_plan_view {
     uint32_t n_nodes;
     char names[PLAN_MAX_NODES][PROTO_MAX_NAME];
     uint32_t n_ctx_tokens;
+    bool running; /* this node heads the model already: that instance's plan, not a new one */
 };
 enum status control_plan(const struct control *control, const struct control_model *model,
                          enum plan_objective objective, struct control_plan_view *out,

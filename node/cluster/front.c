@@ -24,7 +24,7 @@
 
 #include <string.h>
 
-#define ACCEPT_LIMIT_US (240 * SECOND_US)
+#define ACCEPT_LIMIT_US (1500 * SECOND_US) /* a model may have to be loaded first */
 
 static const char *const front_names[] = {"submitted", "running", "done"};
 static const uint32_t front_allowed[] = {

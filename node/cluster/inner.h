@@ -142,6 +142,8 @@ struct instance {
     char name[PROTO_MAX_MODEL_NAME];
     struct control_model *model;
     struct plan plan;
+    uint32_t n_nodes; /* that were planned over: the plan's node indices mean these names */
+    char node_names[PLAN_MAX_NODES][PROTO_MAX_NAME];
     uint32_t n_stages;
     struct instance_stage stages[PROTO_MAX_STAGES];
     uint32_t n_ctx_tokens, n_kv_tokens, max_rows, n_slots;

@@ -258,6 +258,9 @@ enum status instance_plan(struct control *c, struct instance *instance, bool *ho
     instance->n_ctx_tokens = context.n_ctx_tokens;
     instance->n_kv_tokens = context.n_kv_tokens;
     instance->n_stages = instance->plan.n_stages;
+    instance->n_nodes = p.n;
+    for (uint32_t i = 0; i < p.n; i++)
+        text_set(instance->node_names[i], sizeof instance->node_names[i], "%s", p.nodes[i].name);
     for (uint32_t i = 0; i < instance->n_stages; i++) {
         const struct member *m = p.members[instance->plan.stages[i].node];
         struct instance_stage *stage = &instance->stages[i];
@@ -270,6 +273,15 @@ enum status instance_plan(struct control *c, struct instance *instance, bool *ho
     return STATUS_OK;
 }
 
+static void plan_of_instance(const struct instance *instance, struct control_plan_view *out)
+{
+    out->plan = instance->plan;
+    out->n_nodes = instance->n_nodes;
+    memcpy(out->names, instance->node_names, sizeof out->names);
+    out->n_ctx_tokens = instance->n_ctx_tokens;
+    out->running = true;
+}
+
 enum status control_plan(const struct control *c, const struct control_model *model,
                          enum plan_objective objective, struct control_plan_view *out,
                          struct fault *fault)
@@ -279,6 +291,12 @@ enum status control_plan(const struct control *c, const struct control_model *mo
     enum status status;
 
     memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < c->n_instances; i++)
+        if (hash_equal(c->instances[i]->hash, model->hash) && c->instances[i]->n_stages > 0 &&
+            c->instances[i]->state != INSTANCE_CLOSED) {
+            plan_of_instance(c->instances[i], out);
+            return STATUS_OK;
+        }
     planning_collect(c, model->hash, NULL, false, &p);
     out->n_nodes = p.n;
     for (uint32_t i = 0; i < p.n; i++)

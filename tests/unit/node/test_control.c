@@ -287,7 +287,7 @@ static void a_head_that_forgets_is_given_up(void **state)
     uint32_t link = rig_member(rig, 0x90, &other);
 
     rig_request(rig, 7, "far-away");
-    rig_pass_time(rig, 239 * RIG_SECOND, &link, 1);
+    rig_pass_time(rig, 1499 * RIG_SECOND, &link, 1);
     assert_int_equal(control_open_requests(rig->control), 1);
     rig_pass_time(rig, 2 * RIG_SECOND, &link, 1);
     assert_int_equal(control_open_requests(rig->control), 0);

@@ -115,6 +115,19 @@ static struct instance_ref ready(struct rig *rig, uint32_t link)
     return ref;
 }
 
+/* With the memory taken by the instance itself, a new plan would not fit. */
+static void plan_shows_what_runs(struct rig *rig)
+{
+    struct control_model *model = rig_control_model(MODEL, LAYERS, LAYER);
+    struct control_plan_view view;
+
+    assert_int_equal(control_plan(rig->control, model, PLAN_LATENCY, &view, NULL), STATUS_OK);
+    assert_true(view.running);
+    assert_int_equal(view.plan.n_stages, 2);
+    assert_string_equal(view.names[view.plan.stages[1].node], "other");
+    control_model_free(&model);
+}
+
 static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
 {
     struct rig *rig = *state;
@@ -130,6 +143,7 @@ static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
     assert_int_equal(view.state, INSTANCE_READY);
     assert_int_equal(view.plan.n_stages, 2);
     assert_string_equal(view.stage_names[1], "other");
+    plan_shows_what_runs(rig);
     assert_true(control_reserved_bytes(rig->control) >= 2 * LAYER);
     prompt_is_tokenized(rig, 1, 5);
     assert_int_equal(rig_action(rig, ACTION_STARTED, 0)->started.n_prompt, 5);
