@@ -11,11 +11,17 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *alias;
 } commands[] = {
-    {&spec_up, up_command, NULL},           {&spec_run, run_command, NULL},
-    {&spec_peers, peers_command, NULL},     {&spec_plan, plan_command, NULL},
-    {&spec_models, models_command, "ls"},   {&spec_key, key_command, NULL},
-    {&spec_engines, engines_command, NULL}, {&spec_inspect, inspect_command, NULL},
-    {&spec_bench, bench_command, NULL},     {&spec_version, version_command, "--version"},
+    {&spec_up, up_command, NULL},
+    {&spec_run, run_command, NULL},
+    {&spec_peers, peers_command, NULL},
+    {&spec_plan, plan_command, NULL},
+    {&spec_models, models_command, "ls"},
+    {&spec_key, key_command, NULL},
+    {&spec_engines, engines_command, NULL},
+    {&spec_inspect, inspect_command, NULL},
+    {&spec_convert, convert_command, NULL},
+    {&spec_bench, bench_command, NULL},
+    {&spec_version, version_command, "--version"},
 };
 
 static int help(void)

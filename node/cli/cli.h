@@ -13,7 +13,7 @@ extern const struct command_spec *const cli_specs[];
 extern const size_t cli_n_specs;
 
 extern const struct command_spec spec_up, spec_run, spec_peers, spec_plan, spec_engines,
-    spec_models, spec_inspect, spec_bench, spec_key, spec_version;
+    spec_models, spec_inspect, spec_convert, spec_bench, spec_key, spec_version;
 
 int up_command(int argc, char **argv);
 int run_command(int argc, char **argv);
@@ -23,6 +23,7 @@ int engines_command(int argc, char **argv);
 int models_command(int argc, char **argv);
 int inspect_command(int argc, char **argv);
 int inspect_logits_command(int argc, char **argv); /* argv[0] is "logits" */
+int convert_command(int argc, char **argv);
 int key_command(int argc, char **argv);
 int version_command(int argc, char **argv);
 

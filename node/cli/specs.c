@@ -10,6 +10,6 @@ const struct command_spec spec_bench = {
 const struct command_spec *const cli_specs[] = {
     &spec_up,      &spec_run,    &spec_peers,   &spec_plan,
     &spec_engines, &spec_models, &spec_inspect, &spec_inspect_logits,
-    &spec_bench,   &spec_key,    &spec_version,
+    &spec_convert, &spec_bench,  &spec_key,     &spec_version,
 };
 const size_t cli_n_specs = sizeof cli_specs / sizeof(void *);

@@ -1,0 +1,288 @@
+/* A model as a GGUF file.
+ *
+ * Whatever was opened, a GGUF file or a folder, is metadata and a table of tensors here, so writing
+ * is one way for all: keys are copied, tensors are named with their new types, then each is read a
+ * few rows at a time, encoded and written. Rows that stay what they are go over as bytes. Memory is
+ * a buffer of about a megabyte, whatever the size of the model.
+ *
+ * The file is written beside its place and renamed when it is whole, so that nobody ever opens half
+ * a model. What fails: the disk, a type that has no encoder, a tensor of a type that cannot be
+ * read.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/file/gguf_write.h"
+#include "engine/file/source.h"
+#include "engine/kernels/encode.h"
+#include "engine/model/model.h"
+
+enum { CHUNK_BYTES = 1 << 20 };
+
+struct conversion {
+    const struct model *model;
+    const struct model_convert *what;
+    enum tensor_type type;
+    FILE *file;
+    uint64_t at; /* bytes of tensor data written */
+    uint8_t *chunk;
+    float *row;
+    struct fault *fault;
+};
+
+static bool name_has(const struct gguf_tensor *tensor, const char *part)
+{
+    return memmem(tensor->name.data, tensor->name.n_bytes, part, strlen(part)) != NULL;
+}
+
+/* Matrices are converted. Small tables that decide much (norms, routers, positions, convolutions)
+ * are left as they are, as other programs do and expect. */
+static bool is_converted(const struct gguf_tensor *tensor)
+{
+    static const char *const kept[] = {"norm",  "ffn_gate_inp", "position_embd", "conv", "ssm_conv",
+                                       "rope_", "sinks",        ".bias",         "ssm_a"};
+
+    for (size_t i = 0; i < COUNT_OF(kept); i++) {
+        if (name_has(tensor, kept[i]))
+            return false;
+    }
+    return tensor->dims[1] > 1 || tensor->dims[2] > 1;
+}
+
+static enum tensor_type new_type(const struct conversion *c, const struct gguf_tensor *tensor)
+{
+    if (!is_converted(tensor))
+        return (enum tensor_type)tensor->type;
+    return tensor->dims[0] % tensor_type_info((uint32_t)c->type)->block_values ? TENSOR_F16
+                                                                               : c->type;
+}
+
+static uint64_t bytes_of(enum tensor_type type, uint64_t n_values)
+{
+    const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
+
+    return n_values / info->block_values * info->block_bytes;
+}
+
+/* GGUF's number for a file that is mostly of this type. */
+static uint32_t file_type(enum tensor_type type)
+{
+    switch (type) {
+    case TENSOR_F16:
+        return 1;
+    case TENSOR_Q4_0:
+        return 2;
+    case TENSOR_Q4_1:
+        return 3;
+    case TENSOR_Q8_0:
+        return 7;
+    case TENSOR_Q5_0:
+        return 8;
+    case TENSOR_Q5_1:
+        return 9;
+    case TENSOR_BF16:
+        return 32;
+    default:
+        return 0;
+    }
+}
+
+static bool key_is_copied(const struct gguf_value *value)
+{
+    static const char *const left_out[] = {"general.file_type", "general.quantization_version",
+                                           "general.alignment", "split."};
+
+    for (size_t i = 0; i < COUNT_OF(left_out); i++) {
+        size_t n = strlen(left_out[i]);
+
+        if (value->key.n_bytes >= n && memcmp(value->key.data, left_out[i], n) == 0)
+            return false;
+    }
+    return true;
+}
+
+static enum status make_header(const struct conversion *c, struct buffer *out)
+{
+    const struct gguf *gguf = c->model->gguf;
+    struct gguf_writer w = {0};
+    enum status status;
+
+    for (size_t i = 0; i < gguf_value_count(gguf); i++) {
+        if (key_is_copied(gguf_value_at(gguf, i)))
+            gguf_write_copy(&w, gguf_value_at(gguf, i));
+    }
+    gguf_write_u32(&w, "general.file_type", file_type(c->type));
+    gguf_write_u32(&w, "general.quantization_version", 2);
+    for (size_t i = 0; i < gguf_tensor_count(gguf); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(gguf, i);
+        enum tensor_type type = new_type(c, tensor);
+
+        gguf_write_tensor(&w, tensor->name.data, tensor->name.n_bytes, tensor->n_dims, tensor->dims,
+                          type, bytes_of(type, tensor->n_values));
+    }
+    status = gguf_write_finish(&w, out);
+    gguf_write_free(&w);
+    return status ? fault_set(c->fault, status, "the header: %s", status_words(status)) : STATUS_OK;
+}
+
+/* ---------------------------------------------------------------- tensors */
+
+static enum status put(struct conversion *c, const void *data, size_t n_bytes)
+{
+    if (n_bytes && fwrite(data, 1, n_bytes, c->file) != n_bytes)
+        return fault_set(c->fault, status_from_errno(errno), "cannot write %s: %s", c->what->path,
+                         strerror(errno));
+    return STATUS_OK;
+}
+
+static enum status put_matrix(struct conversion *c, const struct gguf_tensor *tensor, uint64_t i,
+                              enum tensor_type type)
+{
+    const void *bytes = tensor_matrix_bytes(tensor, i);
+    size_t row_bytes = (size_t)bytes_of(type, tensor->dims[0]), used = 0;
+    enum status status = STATUS_OK;
+
+    if (bytes && (uint32_t)type == tensor->type)
+        return put(c, bytes, (size_t)tensor_matrix_size(tensor));
+    for (uint64_t r = 0; r < tensor->dims[1] && !status; r++) {
+        tensor_row(tensor, i, r, c->row);
+        tensor_encode(type, c->row, c->chunk + used, (size_t)tensor->dims[0]);
+        used += row_bytes;
+        if (used + row_bytes > CHUNK_BYTES || r + 1 == tensor->dims[1]) {
+            status = put(c, c->chunk, used);
+            used = 0;
+        }
+    }
+    return status;
+}
+
+static void forget(void *ctx, const void *data, uint64_t n_bytes)
+{
+    size_t offset;
+    const struct file_map *map = model_map_of(ctx, data, &offset);
+
+    if (map)
+        file_map_forget(map, offset, (size_t)n_bytes);
+}
+
+static enum status put_tensor(struct conversion *c, const struct gguf_tensor *tensor)
+{
+    static const uint8_t zeros[GGUF_WRITE_ALIGNMENT];
+    enum tensor_type type = new_type(c, tensor);
+    enum status status = STATUS_OK;
+    size_t padding;
+
+    for (uint64_t i = 0; i < tensor_matrix_count(tensor) && !status; i++)
+        status = put_matrix(c, tensor, i, type);
+    c->at += bytes_of(type, tensor->n_values);
+    padding = (size_t)(-c->at % GGUF_WRITE_ALIGNMENT);
+    c->at += padding;
+    tensor_each_bytes(tensor, forget, (void *)(uintptr_t)c->model);
+    return status ? status : put(c, zeros, padding);
+}
+
+static enum status put_all(struct conversion *c)
+{
+    const struct gguf *gguf = c->model->gguf;
+    size_t n = gguf_tensor_count(gguf);
+    struct buffer header = {0};
+    enum status status = make_header(c, &header);
+
+    if (!status)
+        status = put(c, header.data, header.len);
+    buffer_free(&header);
+    for (size_t i = 0; i < n && !status; i++) {
+        status = put_tensor(c, gguf_tensor_at(gguf, i));
+        if (!status && c->what->on_tensor && !c->what->on_tensor(c->what->owner, i + 1, n))
+            status = fault_set(c->fault, STATUS_CANCELLED, "stopped");
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+static enum status check_tensors(const struct conversion *c, uint64_t *max_cols)
+{
+    for (size_t i = 0; i < gguf_tensor_count(c->model->gguf); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(c->model->gguf, i);
+        bool kept = !tensor->source && (uint32_t)new_type(c, tensor) == tensor->type;
+
+        if (!tensor_type_info(tensor->type)->name ||
+            (!tensor_type_info(tensor->type)->runnable && !kept))
+            return fault_set(c->fault, STATUS_UNSUPPORTED,
+                             "tensor %.*s has a type that cannot be "
+                             "converted",
+                             (int)tensor->name.n_bytes, tensor->name.data);
+        *max_cols = tensor->dims[0] > *max_cols ? tensor->dims[0] : *max_cols;
+    }
+    if (!c->model->info.has_tensors)
+        return fault_set(c->fault, STATUS_UNSUPPORTED, "it holds a vocabulary only, no weights");
+    return STATUS_OK;
+}
+
+static enum status type_fault(const char *type, struct fault *fault)
+{
+    char names[160] = "";
+    size_t len = 0;
+
+    for (uint32_t t = 0; t < TENSOR_TYPE_LIMIT && len < sizeof names; t++) {
+        if (tensor_encodes((enum tensor_type)t))
+            len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "",
+                                    tensor_type_info(t)->name);
+    }
+    return fault_set(fault, STATUS_INVALID, "skein does not write the type `%.20s`; it writes %s",
+                     type, names);
+}
+
+static enum status write_file(struct conversion *c)
+{
+    struct buffer beside = {0};
+    enum status status = buffer_printf(&beside, "%s.part", c->what->path);
+    const char *part = (const char *)beside.data;
+
+    if (status)
+        return fault_set(c->fault, status, "out of memory");
+    c->file = fopen(part, "wbe");
+    if (!c->file) {
+        status = fault_set(c->fault, status_from_errno(errno), "cannot write %s: %s", part,
+                           strerror(errno));
+        buffer_free(&beside);
+        return status;
+    }
+    status = put_all(c);
+    if (!status && (fflush(c->file) != 0 || fsync(fileno(c->file)) != 0))
+        status = fault_set(c->fault, status_from_errno(errno), "cannot write %s: %s", part,
+                           strerror(errno));
+    if (fclose(c->file) != 0 && !status)
+        status = fault_set(c->fault, STATUS_IO, "cannot write %s", part);
+    if (!status && rename(part, c->what->path) != 0)
+        status = fault_set(c->fault, status_from_errno(errno), "cannot name %s: %s", c->what->path,
+                           strerror(errno));
+    if (status)
+        (void)unlink(part);
+    buffer_free(&beside);
+    return status;
+}
+
+enum status model_convert(const struct model *model, const struct model_convert *what,
+                          struct fault *fault)
+{
+    struct conversion c = {.model = model, .what = what, .fault = fault};
+    uint64_t max_cols = 1;
+    enum status status;
+
+    if (!what->type || !tensor_type_parse(what->type, &c.type))
+        return type_fault(what->type ? what->type : "", fault);
+    status = check_tensors(&c, &max_cols);
+    if (status)
+        return status;
+    c.row = MEM_NEW_N(float, (size_t)max_cols);
+    c.chunk = mem_aligned(64, CHUNK_BYTES + (size_t)max_cols * sizeof(float), 1);
+    status =
+        c.row && c.chunk ? write_file(&c) : fault_set(fault, STATUS_NO_MEMORY, "out of memory");
+    mem_free(c.row);
+    mem_free(c.chunk);
+    return status;
+}
