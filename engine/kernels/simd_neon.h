@@ -1,0 +1,215 @@
+/* The primitives of the kernel templates for NEON: 8 lanes in two q registers, so that an x row's
+ * scale serves more sums. With dotprod a dot product is SDOT, where codes and x are both signed;
+ * codes of 4 and 6 bits are small enough to be read as signed. Without it, widening multiplies and
+ * pairwise adds. */
+#include <arm_neon.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/kernels/inline.h"
+#include "engine/kernels/quant_ref.h"
+
+#define LANES       8
+#define QUANT_TILE  4
+#define FLOAT_TILE  6
+#define SIGNED_BIAS 0
+
+typedef struct {
+    int32x4_t a, b;
+} vi;
+typedef struct {
+    float32x4_t a, b;
+} vf;
+
+#define BYTES(v)  vreinterpretq_s8_s32(v)
+#define UBYTES(v) vreinterpretq_u8_s32(v)
+#define WORDS(v)  vreinterpretq_s32_s8(v)
+#define UWORDS(v) vreinterpretq_s32_u8(v)
+#define FLOATS(v) vreinterpretq_f32_s32(v)
+#define PAIR(t, x, y)                                                                              \
+    (t)                                                                                            \
+    {                                                                                              \
+        x, y                                                                                       \
+    }
+
+INLINE vi vi_load(const void *p)
+{
+    const uint8_t *bytes = p;
+    return PAIR(vi, UWORDS(vld1q_u8(bytes)), UWORDS(vld1q_u8(bytes + 16)));
+}
+INLINE vi vi_set(int32_t x)
+{
+    return PAIR(vi, vdupq_n_s32(x), vdupq_n_s32(x));
+}
+INLINE vi vi_dup(const void *p)
+{
+    int32_t x;
+    memcpy(&x, p, 4);
+    return vi_set(x);
+}
+INLINE void vi_keep(vi *v)
+{
+    __asm__ volatile("" : "+w"(v->a), "+w"(v->b));
+}
+INLINE vi vi_zero(void)
+{
+    return vi_set(0);
+}
+INLINE vi vi_shl(vi v, int n)
+{
+    int32x4_t count = vdupq_n_s32(n);
+    return PAIR(vi, vshlq_s32(v.a, count), vshlq_s32(v.b, count));
+}
+INLINE vi vi_sar(vi v, int n)
+{
+    return vi_shl(v, -n);
+}
+INLINE int32x4_t shift_bytes(int32x4_t v, int n, uint8_t mask)
+{
+    return UWORDS(vandq_u8(vshlq_u8(UBYTES(v), vdupq_n_s8((int8_t)n)), vdupq_n_u8(mask)));
+}
+INLINE vi vi_shr_bytes(vi v, int n, uint8_t mask)
+{
+    return PAIR(vi, shift_bytes(v.a, -n, mask), shift_bytes(v.b, -n, mask));
+}
+INLINE vi vi_shl_bytes(vi v, int n, uint8_t mask)
+{
+    return PAIR(vi, shift_bytes(v.a, n, mask), shift_bytes(v.b, n, mask));
+}
+INLINE vi vi_or(vi x, vi y)
+{
+    return PAIR(vi, vorrq_s32(x.a, y.a), vorrq_s32(x.b, y.b));
+}
+INLINE vi vi_add(vi x, vi y)
+{
+    return PAIR(vi, vaddq_s32(x.a, y.a), vaddq_s32(x.b, y.b));
+}
+INLINE vi vi_sub(vi x, vi y)
+{
+    return PAIR(vi, vsubq_s32(x.a, y.a), vsubq_s32(x.b, y.b));
+}
+INLINE vi vi_u8(const uint8_t *p)
+{
+    uint16x8_t wide = vmovl_u8(vld1_u8(p));
+    return PAIR(vi, vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(wide))),
+                vreinterpretq_s32_u32(vmovl_u16(vget_high_u16(wide))));
+}
+INLINE vi vi_s8(const uint8_t *p)
+{
+    int16x8_t wide = vmovl_s8(vreinterpret_s8_u8(vld1_u8(p)));
+    return PAIR(vi, vmovl_s16(vget_low_s16(wide)), vmovl_s16(vget_high_s16(wide)));
+}
+INLINE vi vi_signed_codes(vi v)
+{
+    return v;
+}
+INLINE int32x4_t dot_step(int32x4_t sum, int32x4_t w, int32x4_t x)
+{
+#ifdef __ARM_FEATURE_DOTPROD
+    return vdotq_s32(sum, BYTES(w), BYTES(x));
+#else
+    int16x8_t low = vmull_s8(vget_low_s8(BYTES(w)), vget_low_s8(BYTES(x)));
+    int16x8_t high = vmull_s8(vget_high_s8(BYTES(w)), vget_high_s8(BYTES(x)));
+    return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+#endif
+}
+INLINE vi dot_signed(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    for (int u = 0; u < n; u++) {
+        vi dup = vi_dup(x + 4 * u);
+        acc.a = dot_step(acc.a, w[u].a, dup.a);
+        acc.b = dot_step(acc.b, w[u].b, dup.b);
+    }
+    return acc;
+}
+INLINE vi dot_u4(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_signed(acc, w, n, x);
+}
+INLINE vi dot_u6(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_signed(acc, w, n, x);
+}
+
+INLINE vf vf_load(const float *p)
+{
+    return PAIR(vf, vld1q_f32(p), vld1q_f32(p + 4));
+}
+INLINE void vf_store(float *p, vf v)
+{
+    vst1q_f32(p, v.a);
+    vst1q_f32(p + 4, v.b);
+}
+INLINE vf vf_set(float x)
+{
+    return PAIR(vf, vdupq_n_f32(x), vdupq_n_f32(x));
+}
+INLINE vf vf_dup(const void *p)
+{
+    float x;
+    memcpy(&x, p, 4);
+    return vf_set(x);
+}
+INLINE vf vf_add(vf x, vf y)
+{
+    return PAIR(vf, vaddq_f32(x.a, y.a), vaddq_f32(x.b, y.b));
+}
+INLINE vf vf_sub(vf x, vf y)
+{
+    return PAIR(vf, vsubq_f32(x.a, y.a), vsubq_f32(x.b, y.b));
+}
+INLINE vf vf_mul(vf x, vf y)
+{
+    return PAIR(vf, vmulq_f32(x.a, y.a), vmulq_f32(x.b, y.b));
+}
+INLINE vf vf_div(vf x, vf y)
+{
+    return PAIR(vf, vdivq_f32(x.a, y.a), vdivq_f32(x.b, y.b));
+}
+INLINE vf vf_fma(vf x, vf y, vf z)
+{
+    return PAIR(vf, vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b));
+}
+/* As on x86, the second argument where either is no number. */
+INLINE vf vf_max(vf x, vf y)
+{
+    return PAIR(vf, vbslq_f32(vcgtq_f32(x.a, y.a), x.a, y.a),
+                vbslq_f32(vcgtq_f32(x.b, y.b), x.b, y.b));
+}
+INLINE vf vf_min(vf x, vf y)
+{
+    return PAIR(vf, vbslq_f32(vcltq_f32(x.a, y.a), x.a, y.a),
+                vbslq_f32(vcltq_f32(x.b, y.b), x.b, y.b));
+}
+INLINE vf vf_abs(vf x)
+{
+    return PAIR(vf, vabsq_f32(x.a), vabsq_f32(x.b));
+}
+INLINE vf vf_of_vi(vi v)
+{
+    return PAIR(vf, vcvtq_f32_s32(v.a), vcvtq_f32_s32(v.b));
+}
+INLINE vi vi_of_bits(vf v)
+{
+    return PAIR(vi, vreinterpretq_s32_f32(v.a), vreinterpretq_s32_f32(v.b));
+}
+INLINE vf vf_of_bits(vi v)
+{
+    return PAIR(vf, FLOATS(v.a), FLOATS(v.b));
+}
+INLINE vf vf_half(const uint8_t *p)
+{
+    float16x8_t h = vreinterpretq_f16_u8(vld1q_u8(p));
+    return PAIR(vf, vcvt_f32_f16(vget_low_f16(h)), vcvt_f32_f16(vget_high_f16(h)));
+}
+INLINE vf vf_bfloat(const uint8_t *p)
+{
+    uint16x8_t h = vreinterpretq_u16_u8(vld1q_u8(p));
+    return PAIR(vf, vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(h), 16)),
+                vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(h), 16)));
+}
+INLINE void vi_store_bytes(uint8_t *p, vi v)
+{
+    int16x8_t narrow = vcombine_s16(vqmovn_s32(v.a), vqmovn_s32(v.b));
+    vst1_s8((int8_t *)p, vqmovn_s16(narrow));
+}
