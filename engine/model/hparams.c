@@ -281,6 +281,9 @@ static void read_layer(struct keys *keys, const struct hparams *hp, uint32_t il,
         read_heads(keys, hp, il, layer);
     read_positions(keys, il, layer);
     layer->experts = hp->n_experts > 0 && il >= n_dense && (il + 1) % step == 0;
+    if (!layer->experts && !arch->dense)
+        keys_fail(keys, STATUS_FORMAT, key_of(keys, "expert_count"),
+                  "leaves a layer without a feed-forward");
     if (!layer->experts)
         layer->n_ff = key_u32_at(keys, "feed_forward_length", il, UINT32_MAX, 1, MODEL_MAX_FF);
 }
@@ -391,14 +394,22 @@ static float yarn_score_scale(struct keys *keys)
     return text_is(type, "yarn") ? magnitude * magnitude : 1;
 }
 
-/* The first layer that attends: scales and rotation are the same in all of them. */
-static const struct layer_shape *attending_layer(const struct hparams *hp)
+/* The first layer that attends: scales and rotation are the same in all of them, so heads must have
+ * the same length everywhere. NULL where no layer attends. */
+static const struct layer_shape *attending_layer(struct keys *keys, const struct hparams *hp)
 {
+    const struct layer_shape *first = NULL;
+
     for (uint32_t il = 0; il < hp->n_layers; il++) {
-        if (hp->layers[il].head_k)
-            return &hp->layers[il];
+        const struct layer_shape *layer = &hp->layers[il];
+
+        if (layer->head_k && first && layer->head_k != first->head_k)
+            keys_fail(keys, STATUS_FORMAT, key_of(keys, "attention.head_count"),
+                      "makes heads of different lengths");
+        if (layer->head_k && !first)
+            first = layer;
     }
-    return NULL;
+    return first;
 }
 
 static void read_attention_scale(struct keys *keys, const struct layer_shape *layer,
@@ -450,7 +461,7 @@ enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struc
     out->n_layers = n_layers;
     for (uint32_t il = 0; il < n_layers && !keys.status; il++)
         read_layer(&keys, out, il, &out->layers[il]);
-    attends = attending_layer(out);
+    attends = attending_layer(&keys, out);
     if (!keys.status && attends) {
         read_ropes(&keys, attends, out);
         read_attention_scale(&keys, attends, out);

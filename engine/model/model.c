@@ -15,6 +15,22 @@ static enum status no_memory(struct fault *fault)
     return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
 }
 
+/* A part of a model that was split over several files does not have all tensors. */
+static bool model_is_part(const struct model *model, struct fault *why_not)
+{
+    uint32_t count = 0;
+    uint32_t number = 0;
+
+    (void)gguf_get_u32(model->gguf, "split.count", &count);
+    (void)gguf_get_u32(model->gguf, "split.no", &number);
+    if (count < 2)
+        return false;
+    fault_set(why_not, STATUS_UNSUPPORTED,
+              "the file is part %u of a model split over %u files; join them into one file first",
+              number + 1, count);
+    return true;
+}
+
 /* Architecture, numbers and tensors, or why not. Fails only for want of memory. */
 static enum status model_bind(struct model *model, struct fault *fault)
 {
@@ -34,6 +50,8 @@ static enum status model_bind(struct model *model, struct fault *fault)
                   arch_names(names, sizeof names));
         return STATUS_OK;
     }
+    if (model_is_part(model, &model->why_not))
+        return STATUS_OK;
     if (gguf_tensor_count(model->gguf) == 0) {
         fault_set(&model->why_not, STATUS_UNSUPPORTED,
                   "the file holds a vocabulary but no tensors");

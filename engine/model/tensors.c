@@ -142,6 +142,17 @@ static uint64_t wanted_slots(const struct binder *b)
     return mixer | (b->layer->experts ? arch->experts : arch->dense);
 }
 
+/* A shared expert is there with all its matrices or not at all. */
+static enum status check_shared(const struct binder *b, uint32_t il, const struct layer_tensors *t)
+{
+    bool up = t->weight[SLOT_SHARED_UP] != NULL;
+
+    if (up == (t->weight[SLOT_SHARED_GATE] != NULL) && up == (t->weight[SLOT_SHARED_DOWN] != NULL))
+        return STATUS_OK;
+    return fault_set(b->fault, STATUS_UNSUPPORTED, "tensors of blk.%u's shared expert are missing",
+                     il);
+}
+
 static enum status bind_layer(const struct binder *b, uint32_t il, struct layer_tensors *out)
 {
     uint64_t want = wanted_slots(b);
@@ -161,7 +172,7 @@ static enum status bind_layer(const struct binder *b, uint32_t il, struct layer_
         if (status)
             return status;
     }
-    return STATUS_OK;
+    return check_shared(b, il, out);
 }
 
 static enum status bind_model(const struct binder *b, struct model_tensors *out)

@@ -129,10 +129,10 @@ void scratch_free(struct scratch *scratch)
 
 size_t scratch_max_cols(const struct hparams *hparams, const struct shard_spec *spec)
 {
-    struct scratch scratch = {0};
+    struct scratch s = {0};
     struct places places = {0};
 
-    scratch_lay_out(hparams, spec, &scratch, &places);
-    return larger(hparams->n_embd,
-                  larger(scratch.ld_attended, larger(scratch.ld_qkv, scratch.ld_ff)));
+    scratch_lay_out(hparams, spec, &s, &places);
+    return larger(larger(hparams->n_embd, s.ld_q_rank),
+                  larger(s.ld_attended, larger(s.ld_qkv, s.ld_ff)));
 }

@@ -250,6 +250,36 @@ static void test_types(void **state)
     check_not_runnable(&unknown, STATUS_UNSUPPORTED, "type number 60");
 }
 
+static void test_part_of_a_split_model(void **state)
+{
+    struct gguf_maker m = {0};
+
+    (void)state;
+    make_llama(&m);
+    make_u32(&m, "split.count", 3);
+    make_u32(&m, "split.no", 0);
+    check_not_runnable(&m, STATUS_UNSUPPORTED, "part 1 of a model split over 3 files");
+}
+
+/* Heads of one length are what scale and rotation are made for. */
+static void test_heads_of_different_lengths(void **state)
+{
+    struct gguf_maker m = {0};
+    uint8_t *at;
+
+    (void)state;
+    make_llama(&m);
+    at = memmem(m.values.data, m.values.len, "llama.attention.head_count", 26);
+    assert_non_null(at);
+    at[25] = 'x';
+    make_key(&m, "llama.attention.head_count", GGUF_ARRAY);
+    assert_int_equal(buffer_put_u32(&m.values, GGUF_U32), STATUS_OK);
+    assert_int_equal(buffer_put_u64(&m.values, 2), STATUS_OK);
+    assert_int_equal(buffer_put_u32(&m.values, 2), STATUS_OK);
+    assert_int_equal(buffer_put_u32(&m.values, 4), STATUS_OK);
+    check_not_runnable(&m, STATUS_FORMAT, "heads of different lengths");
+}
+
 static void test_rope_scaling_of_unknown_kind(void **state)
 {
     struct gguf_maker m = {0};
@@ -350,6 +380,8 @@ int main(void)
         cmocka_unit_test(test_unknown_tensor),
         cmocka_unit_test(test_wrong_shape),
         cmocka_unit_test(test_types),
+        cmocka_unit_test(test_part_of_a_split_model),
+        cmocka_unit_test(test_heads_of_different_lengths),
         cmocka_unit_test(test_rope_scaling_of_unknown_kind),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_allocation_failures),
