@@ -112,7 +112,11 @@ static enum status measure_flops(struct compute *c, double seconds, double *out)
         goto out;
     for (size_t i = 0; i < ROWS * COLS; i++)
         x[i] = (float)(i % 17) - 8.0f;
-    struct matrix m = {TENSOR_Q8_0, OUTPUTS, COLS, data, row_bytes};
+    struct matrix m = {.type = TENSOR_Q8_0,
+                       .n_rows = OUTPUTS,
+                       .n_cols = COLS,
+                       .data = data,
+                       .row_bytes = row_bytes};
     status = compute_reserve(c, ROWS, COLS);
     if (status == STATUS_OK)
         status = weight_new(c, &m, &w);

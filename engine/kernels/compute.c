@@ -121,6 +121,9 @@ static void pack_groups(void *ctx, size_t begin, size_t end, uint32_t thread)
     size_t group_bytes = GROUP_ROWS * w->matrix.row_bytes;
     for (size_t g = begin; g < end; g++)
         pack_group(&w->matrix, (uint32_t)g, w->packed + g * group_bytes);
+    size_t first = begin * GROUP_ROWS, last = end * GROUP_ROWS;
+    if (w->matrix.mapped)
+        forget_rows(&w->matrix, first, (last < w->matrix.n_rows ? last : w->matrix.n_rows) - first);
 }
 
 enum status weight_new(struct compute *compute, const struct matrix *matrix, struct weight **out)

@@ -60,6 +60,7 @@ struct matrix {
     uint32_t n_cols;    /* inputs; a multiple of the type's block */
     const void *data;   /* aligned to 32 bytes in files, not more */
     size_t row_bytes;
+    bool mapped; /* data lies in a read-only file mapping: weight_new may drop pages it has copied */
 };
 
 /* ---------------------------------------------------------------- compute */

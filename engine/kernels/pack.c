@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* `count` units of `unit` bytes at `offset` of the block. In a group, the heads of all blocks of a
  * strip come first, one plane for each segment; then block by block the bodies. */
@@ -106,19 +107,30 @@ static size_t places_of(enum tensor_type type, size_t n_blocks, struct place out
     return n;
 }
 
-/* A row's units of one segment and block; packed is at the row's place. */
-static void scatter(const struct segment *s, const uint8_t *block, uint8_t *packed)
+/* A row's units of one segment, of n_blocks blocks; packed is at the row's place in the first. */
+static inline __attribute__((always_inline)) void scatter_units(const struct place *place,
+                                                                size_t unit, const uint8_t *row,
+                                                                size_t block_bytes, size_t n_blocks,
+                                                                uint8_t *packed)
 {
-    const uint8_t *from = block + s->offset;
-    size_t step = (size_t)GROUP_ROWS * s->unit;
-    for (int u = 0; u < s->count; u++, from += s->unit, packed += step) {
-        if (s->unit == 4)
-            memcpy(packed, from, 4);
-        else if (s->unit == 2)
-            memcpy(packed, from, 2);
-        else
-            *packed = *from;
+    size_t count = place->segment->count, offset = place->segment->offset;
+    for (size_t b = 0; b < n_blocks; b++) {
+        const uint8_t *from = row + b * block_bytes + offset;
+        uint8_t *to = packed + b * place->block_step;
+        for (size_t u = 0; u < count; u++)
+            memcpy(to + u * GROUP_ROWS * unit, from + u * unit, unit);
     }
+}
+
+static void scatter(const struct place *place, const uint8_t *row, size_t block_bytes,
+                    size_t n_blocks, uint8_t *packed)
+{
+    if (place->segment->unit == 4)
+        scatter_units(place, 4, row, block_bytes, n_blocks, packed);
+    else if (place->segment->unit == 2)
+        scatter_units(place, 2, row, block_bytes, n_blocks, packed);
+    else
+        scatter_units(place, 1, row, block_bytes, n_blocks, packed);
 }
 
 void pack_group(const struct matrix *m, uint32_t group, uint8_t *out)
@@ -137,10 +149,8 @@ void pack_group(const struct matrix *m, uint32_t group, uint8_t *out)
         for (uint32_t r = 0; r < rows; r++) {
             const uint8_t *row = data + r * m->row_bytes + b * block_bytes;
             for (size_t i = 0; i < n; i++)
-                for (size_t j = 0; j < count; j++)
-                    scatter(places[i].segment, row + j * block_bytes,
-                            out + places[i].at + j * places[i].block_step +
-                                (size_t)r * places[i].segment->unit);
+                scatter(&places[i], row, block_bytes, count,
+                        out + places[i].at + (size_t)r * places[i].segment->unit);
         }
     }
 }
@@ -176,6 +186,15 @@ void decode_group(const struct matrix *m, uint32_t group, float *row, float *out
         for (size_t k = 0; k < m->n_cols; k++)
             out[k * GROUP_ROWS + r] = row[k];
     }
+}
+
+void forget_rows(const struct matrix *m, size_t first, size_t count)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), base = (uintptr_t)m->data;
+    uintptr_t begin = (base + first * m->row_bytes + page - 1) & ~(page - 1);
+    uintptr_t end = (base + (first + count) * m->row_bytes) & ~(page - 1);
+    if (begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 /* Small ones come from the heap. Large ones start on a huge page's border; what is mapped too much

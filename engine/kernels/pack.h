@@ -17,6 +17,10 @@ void unpack_block(const struct matrix *matrix, const uint8_t *packed, uint32_t r
  * of n_cols floats. */
 void decode_group(const struct matrix *matrix, uint32_t group, float *row, float *out);
 
+/* Drops the whole pages within the rows [first, first + count) of a matrix in a file mapping: they
+ * come back from the file when they are touched. */
+void forget_rows(const struct matrix *matrix, size_t first, size_t count);
+
 /* Anonymous memory in huge pages where the system gives them; bytes is what to pass to pages_free.
  */
 void *pages_new(size_t bytes);
