@@ -1,5 +1,6 @@
 /* Text to tokens: special tokens are cut out first (special.c), what lies between goes to the
- * vocabulary's own kind (bpe.c, spm.c), beginning and end tokens are added as the vocabulary asks.
+ * vocabulary's own kind (bpe.c, spm.c, unigram.c), beginning and end tokens are added as the
+ * vocabulary asks.
  */
 #include "engine/text/vocab.h"
 
@@ -37,9 +38,18 @@ static enum status fragments_encode(const struct text *text, const char *data,
             continue;
         }
         const char *part = data + fragment.start;
-        status = text->kind == TEXT_BPE ? bpe_encode(text, part, fragment.n_bytes, out)
-                                        : spm_encode(text, part, fragment.n_bytes,
-                                                     text->add_space_prefix && behind_special, out);
+        switch (text->kind) {
+        case TEXT_BPE:
+            status = bpe_encode(text, part, fragment.n_bytes, out);
+            break;
+        case TEXT_UNIGRAM:
+            status = unigram_encode(text, part, fragment.n_bytes, out);
+            break;
+        default:
+            status = spm_encode(text, part, fragment.n_bytes,
+                                text->add_space_prefix && behind_special, out);
+            break;
+        }
         behind_special = false;
     }
     return status;

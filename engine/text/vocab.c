@@ -119,7 +119,7 @@ static void rules_read(struct text *text, const struct gguf *gguf)
                                                      : 2);
     text->add_bos = bpe ? (text->pre->flags & PRE_ADD_BOS) != 0 : text->kind == TEXT_SPM;
     text->add_eos = text->kind == TEXT_UNIGRAM;
-    text->add_space_prefix = !bpe;
+    text->add_space_prefix = text->kind == TEXT_SPM;
     (void)gguf_get_bool(gguf, "tokenizer.ggml.add_bos_token", &text->add_bos);
     (void)gguf_get_bool(gguf, "tokenizer.ggml.add_eos_token", &text->add_eos);
     (void)gguf_get_bool(gguf, "tokenizer.ggml.add_space_prefix", &text->add_space_prefix);
@@ -192,6 +192,10 @@ static enum status kind_prepare(struct text *text, const struct gguf *gguf, stru
         text->kind = TEXT_SPM;
         return STATUS_OK;
     }
+    if (text_is(kind, "t5")) {
+        text->kind = TEXT_UNIGRAM;
+        return unigram_load(text, gguf, fault);
+    }
     (void)fault_set(&text->why_not, STATUS_UNSUPPORTED,
                     "the tokenizer kind '%s' (tokenizer.ggml.model) is not supported",
                     clip(kind, word));
@@ -249,6 +253,7 @@ void text_free(struct text **text)
     mem_free(t->joined);
     mem_free(t->special);
     mem_free(t->trie);
+    mem_free(t->unigram);
     mem_free(t);
     *text = NULL;
 }

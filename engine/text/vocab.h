@@ -43,7 +43,7 @@ struct pre_tokenizer { /* a row of pre.c's table, or a file's own */
     const char *const *patterns; /* ended by NULL */
     unsigned flags;
 };
-struct splitter;      /* its compiled patterns */
+struct splitter; /* its compiled patterns */
 
 /* Symbols are the strings that merging can meet: numbers below n_tokens are the tokens, those above
  * are strings that only the merge list names. */
@@ -63,13 +63,12 @@ struct text {
     struct splitter *splitter;
     uint32_t bos, eos, unknown;
     bool add_bos, add_eos, add_space_prefix;
-    float unknown_score;
     uint32_t *special; /* [n_special] longest first */
     size_t n_special;
     struct trie_node *trie; /* over the texts of the special ones: special.c */
     size_t n_trie;
     struct gguf_text chat_template; /* data NULL: none */
-    struct unigram *unigram;
+    struct unigram *unigram;        /* of its kind, else NULL */
 };
 
 enum pre_flags {
@@ -139,6 +138,11 @@ enum status bpe_encode(const struct text *text, const char *data, size_t n_bytes
                        struct token_list *out) MUST_USE;
 enum status spm_encode(const struct text *text, const char *data, size_t n_bytes, bool space_before,
                        struct token_list *out) MUST_USE;
+
+/* text->unigram is freed with mem_free. */
+enum status unigram_load(struct text *text, const struct gguf *gguf, struct fault *fault) MUST_USE;
+enum status unigram_encode(const struct text *text, const char *data, size_t n_bytes,
+                           struct token_list *out) MUST_USE;
 
 /* ---- vocab_names.c: what follows from the texts of tokens */
 void vocab_names_apply(struct text *text, struct gguf_text model_name);

@@ -133,3 +133,110 @@ void make_spm(struct gguf_maker *m, const char *const *words, const float *score
     make_i32s(m, "tokenizer.ggml.token_type", types, n + 259);
     make_f32s(m, "tokenizer.ggml.scores", values, n + 259);
 }
+
+bool encodes_to(const struct text *text, const char *data, size_t n, unsigned flags,
+                const struct token_list *wanted)
+{
+    struct token_list got = {0};
+    struct fault fault = {0};
+    assert_int_equal(text_tokenize(text, data, n, flags, &got, &fault), STATUS_OK);
+    bool same = got.n == wanted->n &&
+                (got.n == 0 || memcmp(got.ids, wanted->ids, got.n * sizeof *got.ids) == 0);
+    token_list_free(&got);
+    return same;
+}
+
+static void decode(const struct text *text, const struct token_list *ids, unsigned flags,
+                   struct buffer *out)
+{
+    struct detok *detok;
+    assert_int_equal(text_detok_new(text, flags, &detok), STATUS_OK);
+    for (size_t i = 0; i < ids->n; i++) {
+        assert_int_equal(detok_push(detok, ids->ids[i], out), STATUS_OK);
+    }
+    assert_int_equal(detok_finish(detok, (flags & DETOK_RAW) != 0, out), STATUS_OK);
+    detok_free(&detok);
+}
+
+bool decodes_to(const struct text *text, const struct token_list *ids, unsigned flags,
+                const char *data, size_t n)
+{
+    struct buffer got = {0};
+    decode(text, ids, flags, &got);
+    bool same = got.len == n && (n == 0 || memcmp(got.data, data, n) == 0);
+    buffer_free(&got);
+    return same;
+}
+
+uint32_t random_below(uint64_t *state, uint32_t n)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*state >> 33) % n;
+}
+
+/* Valid UTF-8 of all lengths, with runs, blanks and texts that look like special tokens. */
+static size_t random_text(uint64_t *state, char *out, size_t room)
+{
+    static const char *const words[] = {"<|im_start|>", "<|endoftext|>", " the", "don't", "\r\n",
+                                        "    ",         "1234567",       "\t",   "<0x41>"};
+    size_t n = 0, wanted = random_below(state, (uint32_t)room - 16);
+    while (n < wanted) {
+        uint32_t kind = random_below(state, 8), code = random_below(state, 0x80);
+        if (kind == 0) {
+            const char *word = words[random_below(state, COUNT_OF(words))];
+            memcpy(out + n, word, strlen(word));
+            n += strlen(word);
+            continue;
+        }
+        code = kind == 1 ? random_below(state, 0x800) : code;
+        code = kind == 2 ? random_below(state, 0x10000) : code;
+        code = kind == 3 ? random_below(state, 0x110000) : code;
+        code = code >= 0xd800 && code < 0xe000 ? 'x' : code;
+        if (code < 0x80) {
+            out[n++] = (char)code;
+        } else if (code < 0x800) {
+            out[n++] = (char)(0xc0 | code >> 6);
+            out[n++] = (char)(0x80 | (code & 0x3f));
+        } else if (code < 0x10000) {
+            out[n++] = (char)(0xe0 | code >> 12);
+            out[n++] = (char)(0x80 | (code >> 6 & 0x3f));
+            out[n++] = (char)(0x80 | (code & 0x3f));
+        } else {
+            out[n++] = (char)(0xf0 | code >> 18);
+            out[n++] = (char)(0x80 | (code >> 12 & 0x3f));
+            out[n++] = (char)(0x80 | (code >> 6 & 0x3f));
+            out[n++] = (char)(0x80 | (code & 0x3f));
+        }
+    }
+    return n;
+}
+
+void identity_check(const struct text *text, int rounds)
+{
+    uint64_t state = 1;
+    for (int i = 0; i < rounds; i++) {
+        char data[512];
+        size_t n = random_text(&state, data, sizeof data);
+        for (unsigned flags = 0; flags <= TOKENS_PARSE_SPECIAL; flags += TOKENS_PARSE_SPECIAL) {
+            struct token_list ids = {0};
+            assert_int_equal(text_tokenize(text, data, n, flags, &ids, NULL), STATUS_OK);
+            assert_true(decodes_to(text, &ids, DETOK_SPECIAL, data, n));
+            token_list_free(&ids);
+        }
+    }
+}
+
+/* The vocabulary is that of one file with another pre-tokenizer put in. */
+void pre_replace(struct text *text, const char *name)
+{
+    struct fault fault = {0};
+    text->pre = pre_find((struct gguf_text){name, strlen(name)});
+    if (text->pre == NULL) {
+        fail_msg("the pre-tokenizer %s is missing", name);
+    }
+    splitter_free(&text->splitter);
+    assert_int_equal(splitter_new(text->pre->patterns, &text->splitter, &fault), STATUS_OK);
+    for (unsigned byte = 0; byte < 256 && (text->pre->flags & PRE_RAW) != 0; byte++) {
+        text->byte_symbol[byte] = TOKEN_NONE; /* this vocabulary has no <0x..> tokens */
+    }
+}

@@ -21,6 +21,17 @@ void loaded_demo(struct loaded *l);
 enum status loaded_from_maker(struct loaded *l, struct fault *fault);
 void loaded_free(struct loaded *l);
 
+/* The same ids; the same bytes. flags: enum token_flags, enum detok_flags. */
+bool encodes_to(const struct text *text, const char *data, size_t n, unsigned flags,
+                const struct token_list *wanted);
+bool decodes_to(const struct text *text, const struct token_list *ids, unsigned flags,
+                const char *data, size_t n);
+/* Random texts through the vocabulary and back. */
+void identity_check(const struct text *text, int rounds);
+uint32_t random_below(uint64_t *state, uint32_t n);
+/* Another pre-tokenizer for a vocabulary that is not PRE_RAW. */
+void pre_replace(struct text *text, const char *name);
+
 void make_bool(struct gguf_maker *m, const char *key, bool v);
 void make_texts(struct gguf_maker *m, const char *key, const char *const *texts, size_t n);
 void make_i32s(struct gguf_maker *m, const char *key, const int32_t *values, size_t n);
