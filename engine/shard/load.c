@@ -3,11 +3,12 @@
  * Matrices become weights, which the kernels either read where the file has them or repack into
  * memory of their own. In both cases the file's pages are dropped from this process once a tensor
  * is done, so that the resident memory never holds a matrix twice and its peak is the shard plus
- * one tensor; pages that are read in place come back as they are used, from the page cache. The
- * next layer is read ahead while one is prepared. Norms and biases are small and are decoded to
- * float32 once. Of a tensor of experts every expert becomes a weight of its own, so that only those
- * a token uses are read. A tied head is the embedding's weight, once. What a file has in another
- * layout is made here, matrix by matrix (engine/file/source.c). */
+ * one tensor; the largest, the embedding and the head, come first, while there is little else.
+ * Pages that are read in place come back as they are used, from the page cache. The next layer is
+ * read ahead while one is prepared. Norms and biases are small and are decoded to float32 once. Of
+ * a tensor of experts every expert becomes a weight of its own, so that only those a token uses are
+ * read. A tied head is the embedding's weight, once. What a file has in another layout is made
+ * here, matrix by matrix (engine/file/source.c). */
 #include "engine/file/source.h"
 #include "engine/kernels/pack.h"
 #include "engine/shard/shard.h"
@@ -120,8 +121,13 @@ static enum status load_many(struct shard *shard, const struct gguf_tensor *tens
     enum status status = weights ? STATUS_OK : STATUS_NO_MEMORY;
 
     *out = weights;
-    for (uint64_t e = 0; e < tensor->dims[2] && !status; e++)
+    for (uint64_t e = 0; e < tensor->dims[2] && !status; e++) {
+        const void *data = tensor_matrix_bytes(tensor, e);
+
         status = load_one(shard, tensor, e, &weights[e]);
+        if (data)
+            forget_bytes((void *)(uintptr_t)shard->model, data, tensor_matrix_size(tensor));
+    }
     forget_pages(shard->model, tensor);
     return status;
 }
@@ -234,7 +240,8 @@ enum status shard_load(struct shard *shard)
     shard->layers = MEM_NEW_N(struct layer_weights, n);
     if (!shard->layers)
         return STATUS_NO_MEMORY;
-    if (n)
+    status = load_ends(shard);
+    if (n && !status)
         read_ahead(shard->model, spec->layer_begin);
     for (uint32_t i = 0; i < n && !status; i++) {
         if (i + 1 < n)
@@ -242,8 +249,6 @@ enum status shard_load(struct shard *shard)
         status = load_layer(shard, &shard->model->tensors.layers[spec->layer_begin + i],
                             &shard->layers[i]);
     }
-    if (!status)
-        status = load_ends(shard);
     return status ? status : load_ropes(shard);
 }
 

@@ -1,9 +1,9 @@
 /* Reference logits of random models, one per architecture and tensor type.
  *
- * test_conformance ENGINE FOLDER: every case in FOLDER ("arch", "quant", "hf") of the conformance data
- * becomes one test: the prompt's logits against the reference, whole and cut into two and three
- * stages, prefilled at once and in pieces, and the greedy continuation token by token. With the
- * native engine all ways give the same bits. An architecture or type that skein does not run is
+ * test_conformance ENGINE FOLDER: every case in FOLDER ("arch", "quant", "hf") of the conformance
+ * data becomes one test: the prompt's logits against the reference, whole and cut into two and
+ * three stages, prefilled at once and in pieces, and the greedy continuation token by token. With
+ * the native engine all ways give the same bits. An architecture or type that skein does not run is
  * skipped by name; the lists below may not be. */
 #include <math.h>
 #include <setjmp.h>
