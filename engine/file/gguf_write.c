@@ -58,6 +58,11 @@ void gguf_write_item_bool(struct gguf_writer *w, bool v)
     put(w, &w->values, v ? "\1" : "\0", 1);
 }
 
+void gguf_write_item_bytes(struct gguf_writer *w, const void *data, size_t n_bytes)
+{
+    put(w, &w->values, data, n_bytes);
+}
+
 void gguf_write_item_text(struct gguf_writer *w, const char *data, size_t n_bytes)
 {
     put_text(w, &w->values, data, n_bytes);

@@ -24,6 +24,7 @@ void gguf_write_array(struct gguf_writer *w, const char *key, enum gguf_kind kin
 void gguf_write_item_u32(struct gguf_writer *w, uint32_t v);
 void gguf_write_item_f32(struct gguf_writer *w, float v);
 void gguf_write_item_bool(struct gguf_writer *w, bool v);
+void gguf_write_item_bytes(struct gguf_writer *w, const void *data, size_t n_bytes); /* n of U8 */
 void gguf_write_item_text(struct gguf_writer *w, const char *data, size_t n_bytes);
 /* A value as a file has it. */
 void gguf_write_copy(struct gguf_writer *w, const struct gguf_value *value);

@@ -41,6 +41,7 @@ struct patterns {
     struct buffer texts[MAX_PATTERNS];
     size_t n;
     const char *not_possible; /* the step that cannot be expressed */
+    bool nfc;
     bool no_memory;
 };
 
@@ -140,6 +141,27 @@ static const json_t *step_find(const json_t *step, const char *list, const char 
     return NULL;
 }
 
+/* Of byte-level kinds: NFC, or nothing. */
+static void add_normalizer(struct patterns *p, const json_t *step, int depth)
+{
+    const char *kind = json_string_value(json_object_get(step, "type"));
+    json_t *inner;
+    size_t i;
+
+    if (!kind || depth > MAX_DEPTH) {
+        p->not_possible = "a normalizer without a type";
+    } else if (strcmp(kind, "Sequence") == 0) {
+        json_array_foreach(json_object_get(step, "normalizers"), i, inner)
+        {
+            add_normalizer(p, inner, depth + 1);
+        }
+    } else if (strcmp(kind, "NFC") == 0) {
+        p->nfc = true;
+    } else {
+        p->not_possible = kind;
+    }
+}
+
 bool hf_is_byte_level(const json_t *tokenizer)
 {
     return step_find(json_object_get(tokenizer, "pre_tokenizer"), "pretokenizers", "ByteLevel") ||
@@ -172,15 +194,19 @@ static void write_list(struct hf_build *build, const struct patterns *p, const j
     gguf_write_array(w, "tokenizer.skein.patterns", GGUF_STRING, p->n);
     for (size_t i = 0; i < p->n; i++)
         gguf_write_item_text(w, (const char *)p->texts[i].data, p->texts[i].len);
+    gguf_write_bool(w, "tokenizer.skein.nfc", p->nfc);
     gguf_write_bool(w, "tokenizer.skein.ignore_merges", hf_bool(model, "ignore_merges", false));
 }
 
 void hf_write_patterns(struct hf_build *build, const json_t *tokenizer)
 {
     const json_t *step = json_object_get(tokenizer, "pre_tokenizer");
+    const json_t *normalizer = json_object_get(tokenizer, "normalizer");
     struct patterns p = {0};
     char words[96];
 
+    if (normalizer && !json_is_null(normalizer))
+        add_normalizer(&p, normalizer, 0);
     if (step && !json_is_null(step))
         add_step(&p, step, 0);
     if (p.no_memory) {
@@ -195,6 +221,46 @@ void hf_write_patterns(struct hf_build *build, const json_t *tokenizer)
         buffer_free(&p.texts[i]);
 }
 
+/* Base64 (RFC 4648); false for anything else. */
+static bool base64_put(const char *text, struct buffer *out)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint32_t bits = 0;
+    int n_bits = 0;
+
+    for (; *text && *text != '='; text++) {
+        const char *at = strchr(letters, *text);
+
+        if (!at)
+            return false;
+        bits = bits << 6 | (uint32_t)(at - letters);
+        n_bits += 6;
+        if (n_bits >= 8) {
+            n_bits -= 8;
+            if (buffer_put_u8(out, (uint8_t)(bits >> n_bits)))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* SentencePiece's table of replacements. */
+static void write_charsmap(struct hf_build *build, const json_t *normalizer)
+{
+    const json_t *step = step_find(normalizer, "normalizers", "Precompiled");
+    const char *text = json_string_value(json_object_get(step, "precompiled_charsmap"));
+    struct buffer bytes = {0};
+
+    if (text && !base64_put(text, &bytes))
+        hf_fail(build, STATUS_FORMAT, "tokenizer.json: precompiled_charsmap is not base64");
+    if (bytes.len) {
+        gguf_write_array(&build->writer, "tokenizer.ggml.precompiled_charsmap", GGUF_U8, bytes.len);
+        gguf_write_item_bytes(&build->writer, bytes.data, bytes.len);
+    }
+    buffer_free(&bytes);
+}
+
 void hf_write_blanks(struct hf_build *build, const json_t *tokenizer)
 {
     const json_t *normalizer = json_object_get(tokenizer, "normalizer");
@@ -206,4 +272,8 @@ void hf_write_blanks(struct hf_build *build, const json_t *tokenizer)
     if (meta)
         prefix = scheme ? strcmp(scheme, "never") != 0 : hf_bool(meta, "add_prefix_space", true);
     gguf_write_bool(&build->writer, "tokenizer.ggml.add_space_prefix", prefix);
+    if (step_find(normalizer, "normalizers", "Strip") ||
+        step_find(normalizer, "normalizers", "Precompiled"))
+        gguf_write_bool(&build->writer, "tokenizer.ggml.remove_extra_whitespaces", true);
+    write_charsmap(build, normalizer);
 }

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include <utf8proc.h>
+
 enum { MAX_PATTERNS = 16, MAX_PATTERN_BYTES = 1 << 14 };
 
 static bool flag(const struct gguf *gguf, const char *key)
@@ -62,6 +64,7 @@ enum status pre_file_load(struct text *text, const struct gguf *gguf, struct fau
     text->own_pre = (struct pre_tokenizer){.name = "the file's own"};
     text->own_pre.flags |= flag(gguf, "tokenizer.skein.ignore_merges") ? PRE_IGNORE_MERGES : 0;
     text->own_pre.flags |= flag(gguf, "tokenizer.skein.clean") ? PRE_CLEAN : 0;
+    text->nfc = flag(gguf, "tokenizer.skein.nfc");
     text->pre = &text->own_pre;
     return STATUS_OK;
 }
@@ -81,4 +84,36 @@ void pre_file_rstrip(struct text *text, const struct gguf *gguf)
             text->tokens[id].attr |= TOKEN_RSTRIP;
         }
     }
+}
+
+enum status pre_file_nfc(const char *data, size_t n_bytes, char **out, size_t *n_out)
+{
+    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    const utf8proc_uint8_t *text = (const utf8proc_uint8_t *)data;
+    utf8proc_ssize_t n = (utf8proc_ssize_t)n_bytes, room;
+    size_t plain = 0;
+    *out = NULL;
+    while (plain < n_bytes && text[plain] < 0x80) {
+        plain++;
+    }
+    room = plain == n_bytes ? 0 : utf8proc_decompose(text, n, NULL, 0, options);
+    if (room <= 0) {
+        return STATUS_OK;
+    }
+    utf8proc_int32_t *points = MEM_NEW_N(utf8proc_int32_t, (size_t)room + 1);
+    if (points == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    if (utf8proc_decompose(text, n, points, room, options) == room) {
+        room = utf8proc_reencode(points, room, options); /* in place */
+    } else {
+        room = -1;
+    }
+    if (room < 0) {
+        mem_free(points);
+        return STATUS_OK;
+    }
+    *out = (char *)points;
+    *n_out = (size_t)room;
+    return STATUS_OK;
 }

@@ -25,6 +25,21 @@ void token_list_free(struct token_list *list)
     *list = (struct token_list){0};
 }
 
+static enum status composed_encode(const struct text *text, const char *data, size_t n_bytes,
+                                   struct token_list *out)
+{
+    char *composed = NULL;
+    size_t n_composed = 0;
+    enum status status =
+        text->nfc ? pre_file_nfc(data, n_bytes, &composed, &n_composed) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = composed != NULL ? bpe_encode(text, composed, n_composed, out)
+                                  : bpe_encode(text, data, n_bytes, out);
+    }
+    mem_free(composed);
+    return status;
+}
+
 static enum status fragments_encode(const struct text *text, const char *data,
                                     const struct fragments *fragments, struct token_list *out)
 {
@@ -40,7 +55,7 @@ static enum status fragments_encode(const struct text *text, const char *data,
         const char *part = data + fragment.start;
         switch (text->kind) {
         case TEXT_BPE:
-            status = bpe_encode(text, part, fragment.n_bytes, out);
+            status = composed_encode(text, part, fragment.n_bytes, out);
             break;
         case TEXT_UNIGRAM:
             status = unigram_encode(text, part, fragment.n_bytes, out);

@@ -63,6 +63,7 @@ struct text {
     struct splitter *splitter;
     uint32_t bos, eos, unknown;
     bool add_bos, add_eos, add_space_prefix;
+    bool nfc; /* texts are composed first */
     uint32_t *special; /* [n_special] longest first */
     size_t n_special;
     struct trie_node *trie; /* over the texts of the special ones: special.c */
@@ -86,6 +87,9 @@ const struct pre_tokenizer *pre_find(struct gguf_text name);
 enum status pre_file_load(struct text *text, const struct gguf *gguf, struct fault *fault) MUST_USE;
 /* Which tokens take the white space behind them along. */
 void pre_file_rstrip(struct text *text, const struct gguf *gguf);
+/* The text in Unicode's composed form, owned by the caller; NULL where it is so already, or is not
+ * UTF-8. */
+enum status pre_file_nfc(const char *data, size_t n_bytes, char **out, size_t *n_out) MUST_USE;
 
 /* ---- split.c */
 struct piece {

@@ -58,7 +58,6 @@ static void make_folder(void)
         "model.layers.0.mlp.gate_proj.weight",
         "model.layers.0.mlp.up_proj.weight",
         "model.layers.0.mlp.down_proj.weight",
-        "model.layers.0.mlp.experts.0.up_proj.weight",
         "model.layers.0.input_layernorm.weight",
         "model.layers.0.post_attention_layernorm.weight",
     };
