@@ -96,41 +96,51 @@ static const struct hf_name whole[] = {
     {NULL, NULL},
 };
 
+/* What the files of these families leave out, as their authors' code fills it in. */
+#define GEMMA2                                                                                     \
+    "{\"attn_logit_softcapping\":50.0,\"final_logit_softcapping\":30.0,"                           \
+    "\"query_pre_attn_scalar\":256,\"sliding_window\":4096,\"head_dim\":256}"
+#define GEMMA3                                                                                     \
+    "{\"vocab_size\":262208,\"num_attention_heads\":8,\"num_key_value_heads\":4,"                  \
+    "\"head_dim\":256,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-6,"                   \
+    "\"rope_theta\":1000000.0,\"rope_local_base_freq\":10000.0,\"query_pre_attn_scalar\":256,"     \
+    "\"sliding_window\":4096}"
+
 static const struct hf_arch rows[] = {
-    {"LlamaForCausalLM", "llama", "silu", HF_PAIRS, none},
-    {"MistralForCausalLM", "llama", "silu", HF_PAIRS, none},
-    {"MixtralForCausalLM", "llama", "silu", HF_PAIRS | HF_SUM_ONE, none},
-    {"Qwen2ForCausalLM", "qwen2", "silu", 0, none},
-    {"Qwen2MoeForCausalLM", "qwen2moe", "silu", HF_SUM_FREE, none},
-    {"Qwen3ForCausalLM", "qwen3", "silu", 0, none},
-    {"Qwen3MoeForCausalLM", "qwen3moe", "silu", HF_SUM_ONE, none},
-    {"GemmaForCausalLM", "gemma", "gelu", HF_NORM_ONE | HF_TIED, none},
+    {"LlamaForCausalLM", "llama", "silu", HF_PAIRS, none, NULL},
+    {"MistralForCausalLM", "llama", "silu", HF_PAIRS, none, NULL},
+    {"MixtralForCausalLM", "llama", "silu", HF_PAIRS | HF_SUM_ONE, none, NULL},
+    {"Qwen2ForCausalLM", "qwen2", "silu", 0, none, NULL},
+    {"Qwen2MoeForCausalLM", "qwen2moe", "silu", HF_SUM_FREE, none, NULL},
+    {"Qwen3ForCausalLM", "qwen3", "silu", 0, none, NULL},
+    {"Qwen3MoeForCausalLM", "qwen3moe", "silu", HF_SUM_ONE, none, NULL},
+    {"GemmaForCausalLM", "gemma", "gelu", HF_NORM_ONE | HF_TIED, none, NULL},
     {"Gemma2ForCausalLM", "gemma2", "gelu_pytorch_tanh",
-     HF_NORM_ONE | HF_TIED | HF_WINDOW | HF_QUERY_SCALAR, four_norms},
+     HF_NORM_ONE | HF_TIED | HF_WINDOW | HF_QUERY_SCALAR, four_norms, GEMMA2},
     {"Gemma3ForCausalLM", "gemma3", "gelu_pytorch_tanh",
-     HF_NORM_ONE | HF_TIED | HF_WINDOW | HF_QUERY_SCALAR, four_norms},
+     HF_NORM_ONE | HF_TIED | HF_WINDOW | HF_QUERY_SCALAR, four_norms, GEMMA3},
     {"Gemma3ForConditionalGeneration", "gemma3", "gelu_pytorch_tanh",
-     HF_NORM_ONE | HF_TIED | HF_WINDOW | HF_QUERY_SCALAR | HF_TEXT_CONFIG, four_norms},
-    {"Phi3ForCausalLM", "phi3", "silu", 0, none},
-    {"GPT2LMHeadModel", "gpt2", "gelu_new", HF_CONV1D | HF_TIED, gpt2},
-    {"SmolLM3ForCausalLM", "smollm3", "silu", HF_PAIRS | HF_TIED, none},
-    {"ArceeForCausalLM", "arcee", "relu2", HF_PAIRS, none},
-    {"GraniteForCausalLM", "granite", "silu", HF_PAIRS | HF_GRANITE, none},
-    {"OlmoForCausalLM", "olmo", "silu", HF_PAIRS, none},
-    {"Olmo2ForCausalLM", "olmo2", "silu", 0, four_norms},
-    {"Olmo3ForCausalLM", "olmo2", "silu", HF_WINDOW, four_norms},
-    {"OlmoeForCausalLM", "olmoe", "silu", HF_SUM_FREE, none},
-    {"Starcoder2ForCausalLM", "starcoder2", "gelu_pytorch_tanh", HF_TIED, starcoder2},
-    {"StableLmForCausalLM", "stablelm", "silu", 0, none},
-    {"CohereForCausalLM", "command-r", "silu", HF_TIED, none},
-    {"Cohere2ForCausalLM", "cohere2", "silu", HF_WINDOW | HF_TIED, none},
-    {"Glm4ForCausalLM", "glm4", "silu", 0, glm4},
-    {"Glm4MoeForCausalLM", "glm4moe", "silu", 0, second_norm},
-    {"SeedOssForCausalLM", "seed_oss", "silu", 0, second_norm},
-    {"Exaone4ForCausalLM", "exaone4", "silu", HF_WINDOW, four_norms},
-    {"HunYuanDenseV1ForCausalLM", "hunyuan-dense", "silu", 0, hunyuan},
-    {"NemotronForCausalLM", "nemotron", "relu2", HF_NORM_ONE, none},
-    {"Ernie4_5ForCausalLM", "ernie4_5", "silu", 0, none},
+     HF_NORM_ONE | HF_TIED | HF_WINDOW | HF_QUERY_SCALAR | HF_TEXT_CONFIG, four_norms, GEMMA3},
+    {"Phi3ForCausalLM", "phi3", "silu", 0, none, NULL},
+    {"GPT2LMHeadModel", "gpt2", "gelu_new", HF_CONV1D | HF_TIED, gpt2, NULL},
+    {"SmolLM3ForCausalLM", "smollm3", "silu", HF_PAIRS | HF_TIED, none, NULL},
+    {"ArceeForCausalLM", "arcee", "relu2", HF_PAIRS, none, NULL},
+    {"GraniteForCausalLM", "granite", "silu", HF_PAIRS | HF_GRANITE, none, NULL},
+    {"OlmoForCausalLM", "olmo", "silu", HF_PAIRS, none, NULL},
+    {"Olmo2ForCausalLM", "olmo2", "silu", 0, four_norms, NULL},
+    {"Olmo3ForCausalLM", "olmo2", "silu", HF_WINDOW, four_norms, NULL},
+    {"OlmoeForCausalLM", "olmoe", "silu", HF_SUM_FREE, none, NULL},
+    {"Starcoder2ForCausalLM", "starcoder2", "gelu_pytorch_tanh", HF_TIED, starcoder2, NULL},
+    {"StableLmForCausalLM", "stablelm", "silu", 0, none, NULL},
+    {"CohereForCausalLM", "command-r", "silu", HF_TIED, none, NULL},
+    {"Cohere2ForCausalLM", "cohere2", "silu", HF_WINDOW | HF_TIED, none, NULL},
+    {"Glm4ForCausalLM", "glm4", "silu", 0, glm4, NULL},
+    {"Glm4MoeForCausalLM", "glm4moe", "silu", 0, second_norm, NULL},
+    {"SeedOssForCausalLM", "seed_oss", "silu", 0, second_norm, NULL},
+    {"Exaone4ForCausalLM", "exaone4", "silu", HF_WINDOW, four_norms, NULL},
+    {"HunYuanDenseV1ForCausalLM", "hunyuan-dense", "silu", 0, hunyuan, NULL},
+    {"NemotronForCausalLM", "nemotron", "relu2", HF_NORM_ONE, none, NULL},
+    {"Ernie4_5ForCausalLM", "ernie4_5", "silu", 0, none, NULL},
 };
 
 const struct hf_arch *hf_arch_find(const char *name)

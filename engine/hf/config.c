@@ -306,6 +306,8 @@ void hf_write_config(struct hf_build *build)
     if (hf_u32(build, build->config, "vocab_size", &build->n_vocab))
         hf_key_u32(build, "vocab_size", build->n_vocab);
     write_context(build, window);
+    if (!hf_member(build->config, "rms_norm_eps"))
+        hf_key_f32(build, "attention.layer_norm_rms_epsilon", 1e-6f);
     write_heads(build, n_embd);
     write_plain(build);
     write_scales(build);

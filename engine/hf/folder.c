@@ -251,6 +251,15 @@ void hf_fail(struct hf_build *build, enum status status, const char *format, ...
     build->status = fault_set(build->fault, status, "%s", text);
 }
 
+static void add_defaults(struct hf_build *build)
+{
+    json_t *defaults = json_loads(build->row->defaults, 0, NULL);
+
+    if (!defaults || json_object_update_missing(build->config, defaults))
+        hf_fail(build, STATUS_NO_MEMORY, "out of memory");
+    json_decref(defaults);
+}
+
 static void choose_arch(struct hf_build *build)
 {
     const json_t *list = json_object_get(build->root, "architectures");
@@ -267,6 +276,8 @@ static void choose_arch(struct hf_build *build)
                 name, hf_arch_names(names, sizeof names));
     else if ((build->row->flags & HF_TEXT_CONFIG) && json_is_object(text))
         build->config = text;
+    if (build->row && build->row->defaults)
+        add_defaults(build);
 }
 
 static void write_header(struct hf_build *build)

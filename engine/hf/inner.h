@@ -60,6 +60,7 @@ struct hf_arch {
     const char *activation; /* hidden_act begins with it */
     unsigned flags;
     const struct hf_name *names; /* before the common ones; ended by NULL */
+    const char *defaults;        /* JSON: members that such files leave out; NULL: none */
 };
 
 struct hf_build {

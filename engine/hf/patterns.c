@@ -55,6 +55,11 @@ static void pattern_add(struct patterns *p, const char *text, size_t n_bytes)
         p->no_memory = true;
 }
 
+static void text_add(struct patterns *p, const char *text)
+{
+    pattern_add(p, text, strlen(text));
+}
+
 /* A literal text as a pattern. */
 static void literal_add(struct patterns *p, const char *text)
 {
@@ -90,6 +95,18 @@ static void add_split(struct patterns *p, const json_t *step)
         p->not_possible = "Split without a pattern";
 }
 
+static void add_punctuation(struct patterns *p, const json_t *step)
+{
+    const char *behavior = json_string_value(json_object_get(step, "behavior"));
+
+    if (!behavior || strcmp(behavior, "Isolated") == 0)
+        text_add(p, "[\\p{P}!-/:-@\\[-`{-~]");
+    else if (strcmp(behavior, "Contiguous") == 0)
+        text_add(p, "[\\p{P}!-/:-@\\[-`{-~]+");
+    else
+        p->not_possible = "Punctuation that removes or joins";
+}
+
 static void add_step(struct patterns *p, const json_t *step, int depth)
 {
     const char *kind = json_string_value(json_object_get(step, "type"));
@@ -107,14 +124,14 @@ static void add_step(struct patterns *p, const json_t *step, int depth)
         if (hf_bool(step, "add_prefix_space", true))
             p->not_possible = "ByteLevel with add_prefix_space";
         else if (hf_bool(step, "use_regex", true))
-            pattern_add(p, GPT2, strlen(GPT2));
+            text_add(p, GPT2);
     } else if (strcmp(kind, "Digits") == 0) {
         if (hf_bool(step, "individual_digits", false))
-            pattern_add(p, "\\p{N}", 5);
+            text_add(p, "\\p{N}");
         else
-            pattern_add(p, "\\p{N}+", 6);
+            text_add(p, "\\p{N}+");
     } else if (strcmp(kind, "Punctuation") == 0) {
-        pattern_add(p, "[\\p{P}!-/:-@\\[-`{-~]", 21);
+        add_punctuation(p, step);
     } else if (strcmp(kind, "Split") == 0) {
         add_split(p, step);
     } else {

@@ -130,6 +130,22 @@ static void test_patterns(void **state)
     model_free(&model);
 }
 
+/* Runs of marks together, or each mark alone. */
+static void test_punctuation(void **state)
+{
+    struct model *model;
+
+    (void)state;
+    model = open_with(BYTES("", "{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"}",
+                            "\"a\":0,\"!\":1,\"!!\":2,\"a!\":3", "\"! !\",\"a !\""));
+    ids_are(model, "a!!a", 0, IDS(0, 2, 0));
+    model_free(&model);
+    model = open_with(BYTES("", "{\"type\":\"Punctuation\"}", "\"a\":0,\"!\":1,\"!!\":2,\"a!\":3",
+                            "\"! !\",\"a !\""));
+    ids_are(model, "a!!a", 0, IDS(0, 1, 1, 0));
+    model_free(&model);
+}
+
 static void test_not_possible(void **state)
 {
     static const char *const steps[][2] = {
@@ -270,10 +286,10 @@ static void test_unigram(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patterns), cmocka_unit_test(test_not_possible),
-        cmocka_unit_test(test_nfc),      cmocka_unit_test(test_special),
-        cmocka_unit_test(test_template), cmocka_unit_test(test_sentencepiece),
-        cmocka_unit_test(test_unigram),
+        cmocka_unit_test(test_patterns),      cmocka_unit_test(test_punctuation),
+        cmocka_unit_test(test_not_possible),  cmocka_unit_test(test_nfc),
+        cmocka_unit_test(test_special),       cmocka_unit_test(test_template),
+        cmocka_unit_test(test_sentencepiece), cmocka_unit_test(test_unigram),
     };
 
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
