@@ -151,6 +151,8 @@ enum status jinja_parse_target(struct jinja_parser *p, bool with_namespace, cons
 /* filters applied to `node`; the first one stands without its pipe where inline_first. */
 enum status jinja_parse_filters(struct jinja_parser *p, struct jinja_node *node, bool inline_first,
                                 struct jinja_node **out) MUST_USE;
+/* From "(" to behind ")". */
+enum status jinja_parse_args(struct jinja_parser *p, struct jinja_args **out) MUST_USE;
 enum status jinja_node_new(struct jinja_parser *p, enum jinja_node_kind kind,
                            struct jinja_node **out) MUST_USE;
 enum status jinja_nodes_add(struct jinja *j, struct jinja_nodes *list,

@@ -18,6 +18,12 @@ static enum status run_attr(struct jinja *j, struct jinja_value self,
     return jinja_item(j, self, args[0], out);
 }
 
+/* These filters take anything false (none, 0) for an empty sequence. */
+static enum status walk_true(struct jinja *j, struct jinja_value self, struct jinja_list **out)
+{
+    return jinja_walk(j, jinja_truth(self) ? self : jinja_string("", 0), out);
+}
+
 static const struct jinja_value *named_arg(const struct jinja_call *call, const char *name)
 {
     for (size_t i = 0; i < call->n_named; i++) {
@@ -59,7 +65,7 @@ static enum status run_map(struct jinja *j, struct jinja_value self, const struc
     } else if (attribute == NULL) {
         return jinja_fail(j, STATUS_INVALID, "map requires a filter argument");
     }
-    JINJA_TRY(jinja_walk(j, self, &list));
+    JINJA_TRY(walk_true(j, self, &list));
     JINJA_TRY(jinja_list_new(j, JINJA_ITERATOR, list->n, out));
     for (size_t i = 0; i < list->n; i++) {
         struct jinja_value item = list->items[i];
@@ -86,7 +92,7 @@ static enum status pick(struct jinja *j, struct jinja_value self, const struct j
         rest.args += skip + 1;
         rest.n -= skip + 1;
     }
-    JINJA_TRY(jinja_walk(j, self, &list));
+    JINJA_TRY(walk_true(j, self, &list));
     JINJA_TRY(jinja_list_new(j, JINJA_ITERATOR, 0, out));
     for (size_t i = 0; i < list->n; i++) {
         struct jinja_value item = list->items[i];

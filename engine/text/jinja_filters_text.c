@@ -15,12 +15,6 @@
         __attribute__((unused)) const struct jinja_value *args,                                    \
         __attribute__((unused)) const struct jinja_call *call, struct jinja_value *out)
 
-FILTER(safe)
-{
-    *out = self;
-    return STATUS_OK;
-}
-
 FILTER(string)
 {
     struct jinja_text text;
@@ -163,7 +157,7 @@ FILTER(indent)
     struct jinja_text text, unit = {" ", 1};
     struct jinja_builder b = {0};
     int64_t width = 4;
-    JINJA_TRY(jinja_to_text(j, self, &text));
+    JINJA_TRY(jinja_want_text(j, self, "the value of indent", &text));
     if (jinja_given(args[0]) && args[0].kind == JINJA_STRING) {
         unit = args[0].text;
         width = 1;
@@ -221,7 +215,6 @@ FILTER(truncate)
 {
     struct jinja_text text, end = {"...", 3};
     int64_t length = 255, leeway = 5;
-    JINJA_TRY(jinja_to_text(j, self, &text));
     if (jinja_given(args[0])) {
         JINJA_TRY(jinja_want_int(j, args[0], "the length of truncate", &length));
     }
@@ -235,10 +228,13 @@ FILTER(truncate)
     if (length < n_end || length > INT32_MAX || leeway < 0 || leeway > INT32_MAX) {
         return jinja_fail(j, STATUS_INVALID, "truncate: length or leeway out of range");
     }
-    *out = jinja_string(text.data, text.n);
-    if ((int64_t)utf8_count(text.data, text.n) <= length + leeway) {
+    size_t all;
+    JINJA_TRY(jinja_length(j, self, &all));
+    *out = self;
+    if ((int64_t)all <= length + leeway) { /* also of a list that is short enough */
         return STATUS_OK;
     }
+    JINJA_TRY(jinja_want_text(j, self, "the value of truncate", &text));
     text.n = utf8_offset(text.data, text.n, (size_t)(length - n_end));
     if (!(jinja_given(args[1]) && jinja_truth(args[1]))) {
         size_t space = jinja_find_last(text, (struct jinja_text){" ", 1});
@@ -522,7 +518,7 @@ const struct jinja_builtin jinja_filters_text[] = {
     {"lower", "", filter_lower},
     {"replace", "old new ?count", filter_replace},
     {"round", "?precision ?method", filter_round},
-    {"safe", "", filter_safe},
+    {"safe", "", filter_string},
     {"string", "", filter_string},
     {"title", "", filter_title},
     {"tojson", "?ensure_ascii ?indent ?separators ?sort_keys", filter_tojson},

@@ -286,7 +286,8 @@ enum status jinja_percent(struct jinja *j, struct jinja_text format, struct jinj
         }
         JINJA_TRY(percent_put(j, &b, value, &spec));
     }
-    size_t n = args.kind == JINJA_TUPLE ? args.list->n : args.kind == JINJA_DICT ? 0 : 1;
+    bool keyless = args.kind != JINJA_DICT && args.kind != JINJA_LIST;
+    size_t n = args.kind == JINJA_TUPLE ? args.list->n : keyless;
     if (p.used < n) {
         return jinja_fail(j, STATUS_INVALID,
                           "not all arguments converted during string formatting");

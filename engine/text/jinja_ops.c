@@ -448,9 +448,10 @@ enum status jinja_slice(struct jinja *j, struct jinja_value box,
     if (box.kind == JINJA_UNDEFINED) {
         return undefined_fail(j, box);
     }
-    if (box.kind != JINJA_STRING && !jinja_is_listlike(box)) {
-        *out = jinja_undefined("slice", 5);
-        return STATUS_OK;
+    bool view = box.kind == JINJA_LIST && box.list->flavor >= JINJA_KEYS;
+    if ((box.kind != JINJA_STRING && !jinja_is_listlike(box)) || view) {
+        return jinja_fail(j, STATUS_INVALID, "a '%s' cannot be sliced",
+                          view ? "dict view" : jinja_type_name(box));
     }
     JINJA_TRY(jinja_length(j, box, &length));
     JINJA_TRY(bounds_resolve(j, bounds, (int64_t)length, &from, &to, &step));

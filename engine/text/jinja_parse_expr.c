@@ -6,7 +6,6 @@
 
 static enum status or_parse(struct jinja_parser *p, struct jinja_node **out);
 static enum status unary_parse(struct jinja_parser *p, bool with_filters, struct jinja_node **out);
-static enum status args_parse(struct jinja_parser *p, struct jinja_args **out);
 
 static enum status binary_node(struct jinja_parser *p, enum jinja_node_kind kind,
                                struct jinja_node *a, struct jinja_node **out)
@@ -116,28 +115,28 @@ static enum status not_parse(struct jinja_parser *p, struct jinja_node **out)
     return STATUS_OK;
 }
 
-static enum status and_parse(struct jinja_parser *p, struct jinja_node **out)
+static enum status logic_parse(struct jinja_parser *p, const char *word, enum jinja_node_kind kind,
+                               enum status (*part)(struct jinja_parser *p, struct jinja_node **out),
+                               struct jinja_node **out)
 {
-    JINJA_TRY(not_parse(p, out));
-    while (jinja_at_name(p, "and")) {
+    JINJA_TRY(part(p, out));
+    while (jinja_at_name(p, word)) {
         struct jinja_node *node;
-        JINJA_TRY(binary_node(p, JN_AND, *out, &node));
-        JINJA_TRY(not_parse(p, &node->b));
+        JINJA_TRY(binary_node(p, kind, *out, &node));
+        JINJA_TRY(part(p, &node->b));
         *out = node;
     }
     return STATUS_OK;
 }
 
+static enum status and_parse(struct jinja_parser *p, struct jinja_node **out)
+{
+    return logic_parse(p, "and", JN_AND, not_parse, out);
+}
+
 static enum status or_parse(struct jinja_parser *p, struct jinja_node **out)
 {
-    JINJA_TRY(and_parse(p, out));
-    while (jinja_at_name(p, "or")) {
-        struct jinja_node *node;
-        JINJA_TRY(binary_node(p, JN_OR, *out, &node));
-        JINJA_TRY(and_parse(p, &node->b));
-        *out = node;
-    }
-    return STATUS_OK;
+    return logic_parse(p, "or", JN_OR, and_parse, out);
 }
 
 static enum status power_parse(struct jinja_parser *p, struct jinja_node **out)
@@ -406,7 +405,7 @@ static enum status calling_parse(struct jinja_parser *p, struct jinja_node *call
 {
     JINJA_TRY(jinja_node_new(p, JN_CALLING, out));
     (*out)->a = callee;
-    return args_parse(p, &(*out)->args);
+    return jinja_parse_args(p, &(*out)->args);
 }
 
 static enum status postfix_parse(struct jinja_parser *p, struct jinja_node **out)
@@ -456,7 +455,7 @@ enum status jinja_parse_filters(struct jinja_parser *p, struct jinja_node *node,
         node->a = *out;
         JINJA_TRY(dotted_name(p, &node->name));
         if (p->at->kind == JT_LPAREN) {
-            JINJA_TRY(args_parse(p, &node->args));
+            JINJA_TRY(jinja_parse_args(p, &node->args));
         }
         *out = node;
     }
@@ -467,8 +466,7 @@ static bool test_argument_follows(const struct jinja_parser *p)
 {
     switch (p->at->kind) {
     case JT_NAME:
-        return !jinja_at_name(p, "else") && !jinja_at_name(p, "or") && !jinja_at_name(p, "and") &&
-               !jinja_at_name(p, "is");
+        return !jinja_at_name(p, "else") && !jinja_at_name(p, "or") && !jinja_at_name(p, "and");
     case JT_STRING:
     case JT_INTEGER:
     case JT_FLOAT:
@@ -490,8 +488,11 @@ static enum status test_parse(struct jinja_parser *p, struct jinja_node *value,
     node->a = value;
     *out = node;
     JINJA_TRY(dotted_name(p, &node->name));
+    if (jinja_at_name(p, "is")) {
+        return jinja_unexpected(p); /* tests cannot be chained */
+    }
     if (p->at->kind == JT_LPAREN) {
-        JINJA_TRY(args_parse(p, &node->args));
+        JINJA_TRY(jinja_parse_args(p, &node->args));
     } else if (test_argument_follows(p)) {
         struct jinja_node *arg;
         node->args = jinja_take(p->j, 1, sizeof *node->args);
@@ -533,75 +534,6 @@ static enum status unary_parse(struct jinja_parser *p, bool with_filters, struct
             break;
         }
     }
-    jinja_leave(p->j);
-    return STATUS_OK;
-}
-
-static enum status named_arg_parse(struct jinja_parser *p, struct jinja_args *args)
-{
-    size_t n = args->named.n;
-    if (n == args->names_capacity) {
-        size_t capacity = n == 0 ? 4 : 2 * n;
-        const char **names = jinja_take(p->j, capacity, sizeof *names);
-        if (names == NULL) {
-            return p->j->fault.status;
-        }
-        if (n > 0) {
-            memcpy(names, args->names, n * sizeof *names);
-        }
-        args->names = names;
-        args->names_capacity = capacity;
-    }
-    struct jinja_node *value;
-    JINJA_TRY(jinja_expect_name(p, &args->names[n]));
-    p->at++;
-    JINJA_TRY(jinja_parse_expression(p, &value));
-    return jinja_nodes_add(p->j, &args->named, value);
-}
-
-static enum status arg_parse(struct jinja_parser *p, struct jinja_args *args)
-{
-    struct jinja_node *value;
-    if (args->star_star != NULL) {
-        return jinja_unexpected(p);
-    }
-    if (p->at->kind == JT_POW) {
-        p->at++;
-        return jinja_parse_expression(p, &args->star_star);
-    }
-    if (p->at->kind == JT_MUL && args->star == NULL) {
-        p->at++;
-        return jinja_parse_expression(p, &args->star);
-    }
-    if (p->at->kind == JT_NAME && p->at[1].kind == JT_ASSIGN) {
-        return named_arg_parse(p, args);
-    }
-    if (args->star != NULL || args->named.n > 0) {
-        return jinja_unexpected(p);
-    }
-    JINJA_TRY(jinja_parse_expression(p, &value));
-    return jinja_nodes_add(p->j, &args->positional, value);
-}
-
-static enum status args_parse(struct jinja_parser *p, struct jinja_args **out)
-{
-    struct jinja_args *args = jinja_take(p->j, 1, sizeof *args);
-    if (args == NULL) {
-        return p->j->fault.status;
-    }
-    *out = args;
-    JINJA_TRY(jinja_expect(p, JT_LPAREN));
-    JINJA_TRY(jinja_enter(p->j));
-    for (bool first = true; p->at->kind != JT_RPAREN; first = false) {
-        if (!first) {
-            JINJA_TRY(jinja_expect(p, JT_COMMA));
-            if (p->at->kind == JT_RPAREN) {
-                break;
-            }
-        }
-        JINJA_TRY(arg_parse(p, args));
-    }
-    p->at++;
     jinja_leave(p->j);
     return STATUS_OK;
 }

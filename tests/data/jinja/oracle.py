@@ -1,6 +1,6 @@
 """Renders with Python's jinja2 under the settings that Hugging Face uses for chat templates.
 
-make_cases.py records what this gives; jinja_fuzz.py compares with it live. Needs python3-jinja2."""
+make_cases.py records what this gives. Needs python3-jinja2."""
 import datetime
 import json
 
