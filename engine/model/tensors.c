@@ -64,9 +64,9 @@ static bool norm_shape_fits(const struct gguf_tensor *tensor, uint64_t head, uin
 static bool shape_fits(const struct binder *b, const struct gguf_tensor *tensor,
                        const enum dim dims[3])
 {
-    if (dims[0] == DIM_Q_NORM)
+    if (b->layer && dims[0] == DIM_Q_NORM)
         return norm_shape_fits(tensor, b->layer->head_k, b->layer->n_heads);
-    if (dims[0] == DIM_K_NORM)
+    if (b->layer && dims[0] == DIM_K_NORM)
         return norm_shape_fits(tensor, b->layer->head_k, b->layer->n_kv_heads);
     for (int d = 0; d < 3; d++) {
         uint64_t want = hparams_dim(b->hparams, b->layer, dims[d], b->arch->gate_in_up);

@@ -12,41 +12,50 @@ static float gelu(float x)
     return 0.5f * x * (1 + tanhf(0.79788456080286536f * x * (1 + 0.044715f * x * x)));
 }
 
+static void activate(enum activation activation, float *x, size_t n)
+{
+    switch (activation) {
+    case ACTIVATION_SILU:
+    case ACTIVATION_SWIGLU_CLAMPED: /* only with a gate: see there */
+        for (size_t i = 0; i < n; i++)
+            x[i] = x[i] / (1 + expf(-x[i]));
+        break;
+    case ACTIVATION_GELU:
+        for (size_t i = 0; i < n; i++)
+            x[i] = gelu(x[i]);
+        break;
+    case ACTIVATION_RELU_SQUARED:
+        for (size_t i = 0; i < n; i++)
+            x[i] = x[i] > 0 ? x[i] * x[i] : 0;
+        break;
+    }
+}
+
 /* gpt-oss: both sides are cut at 7, the gate's sigmoid is steeper, up is around 1. */
 static void swiglu_clamped(float *gate, const float *up, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         float x = fminf(gate[i], 7);
-        float y = up ? fmaxf(fminf(up[i], 7), -7) : 0;
+        float y = fmaxf(fminf(up[i], 7), -7);
 
         gate[i] = x / (1 + expf(-1.702f * x)) * (y + 1);
     }
 }
 
-void activate_row(const struct shard *shard, float *gate, const float *up, size_t n)
+void activate_gated(const struct shard *shard, float *gate, const float *up, size_t n)
 {
-    switch (shard->model->arch->activation) {
-    case ACTIVATION_SILU:
-        if (up) {
-            shard->ops->silu_mul(gate, up, n);
-            return;
-        }
-        for (size_t i = 0; i < n; i++)
-            gate[i] = gate[i] / (1 + expf(-gate[i]));
-        break;
-    case ACTIVATION_GELU:
-        for (size_t i = 0; i < n; i++)
-            gate[i] = gelu(gate[i]);
-        break;
-    case ACTIVATION_SWIGLU_CLAMPED:
+    enum activation activation = shard->model->arch->activation;
+
+    if (activation == ACTIVATION_SILU) {
+        shard->ops->silu_mul(gate, up, n);
+        return;
+    }
+    if (activation == ACTIVATION_SWIGLU_CLAMPED) {
         swiglu_clamped(gate, up, n);
         return;
-    case ACTIVATION_RELU_SQUARED:
-        for (size_t i = 0; i < n; i++)
-            gate[i] = gate[i] > 0 ? gate[i] * gate[i] : 0;
-        break;
     }
-    for (size_t i = 0; up && i < n; i++)
+    activate(activation, gate, n);
+    for (size_t i = 0; i < n; i++)
         gate[i] *= up[i];
 }
 
@@ -66,13 +75,16 @@ static void activate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
     (void)thread;
     for (size_t r = begin; r < end; r++) {
         float *gate = shard->scratch.ff + r * shard->scratch.ld_ff;
-        float *up = gate + ffn->n_ff;
+        float *up = gate + (ffn->gated ? ffn->n_ff : 0);
 
         if (bias[ffn->gate])
             shard->ops->add(gate, bias[ffn->gate], ffn->n_ff);
         if (bias[ffn->up])
-            shard->ops->add(ffn->gated ? up : gate, bias[ffn->up], ffn->n_ff);
-        activate_row(shard, gate, ffn->gated ? up : NULL, ffn->n_ff);
+            shard->ops->add(up, bias[ffn->up], ffn->n_ff);
+        if (ffn->gated)
+            activate_gated(shard, gate, up, ffn->n_ff);
+        else
+            activate(shard->model->arch->activation, gate, ffn->n_ff);
     }
 }
 

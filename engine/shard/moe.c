@@ -83,8 +83,9 @@ static void choose_experts(const struct pass *pass, const float *scores, uint32_
     const float *bias = pass->weights->bias[SLOT_ROUTER_PICK];
     float picks[MODEL_MAX_EXPERTS];
 
-    for (uint32_t e = 0; e < hp->n_experts; e++)
-        picks[e] = scores[e] + (bias ? bias[e] : 0);
+    memcpy(picks, scores, hp->n_experts * sizeof *picks);
+    if (bias)
+        pass->shard->ops->add(picks, bias, hp->n_experts);
     if (hp->n_expert_groups)
         rule_out_groups(hp, picks);
     choose(picks, hp->n_experts, hp->n_experts_used, chosen);
@@ -163,7 +164,7 @@ static void activate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
             shard->ops->add(gate, step->gate_bias, n_ff);
         if (step->up_bias)
             shard->ops->add(gate + n_ff, step->up_bias, n_ff);
-        activate_row(shard, gate, gate + n_ff, n_ff);
+        activate_gated(shard, gate, gate + n_ff, n_ff);
     }
 }
 

@@ -96,8 +96,8 @@ void moe_run(struct pass *pass, const float *in, float *branch);
 /* norm.c: one row; bias may be NULL, weight too. out may be x. */
 void norm_row(const struct shard *shard, float *out, const float *x, const float *weight,
               const float *bias, size_t n);
-/* ffn.c: gate = activation(gate) · up, or, without up, gate = activation(gate). */
-void activate_row(const struct shard *shard, float *gate, const float *up, size_t n);
+/* ffn.c: gate = activation(gate) · up. */
+void activate_gated(const struct shard *shard, float *gate, const float *up, size_t n);
 
 /* scratch.c: sizes and places. */
 uint64_t scratch_bytes(const struct hparams *hparams, const struct shard_spec *spec);

@@ -120,7 +120,7 @@ static void check_file(const char *path)
 static void test_mutations(void **state)
 {
     const char *root = getenv("SKEIN_CONFORMANCE");
-    struct dirent **entries;
+    struct dirent **entries = NULL;
     char path[512];
     int n;
 
