@@ -79,10 +79,12 @@ static enum status load_one(struct shard *shard, const struct gguf_tensor *tenso
     size_t n_bytes = (size_t)tensor_matrix_size(tensor);
     bool copied = shard->spec.engine == ENGINE_NATIVE && pack_has(m.type);
     void *made = NULL;
+    size_t offset;
     enum status status = STATUS_OK;
 
     m.row_bytes = n_bytes / m.n_rows;
     m.data = tensor_matrix_bytes(tensor, i);
+    m.mapped = m.data && model_map_of(shard->model, m.data, &offset);
     if (!m.data) {
         m.data = made = mem_aligned(64, n_bytes, 1);
         status = made ? tensor_make(tensor, i, made) : STATUS_NO_MEMORY;
