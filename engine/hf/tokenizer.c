@@ -6,9 +6,10 @@
  * come last and win: those that are special become control tokens, the others are found in any
  * text. Rows of the embedding without a token are filled up with unused ones.
  *
- * A folder without tokenizer.json has no vocabulary, which is no error here: token ids can be run.
- * A model kind that is not known is handed on by its name, and the engine says so when text is
- * asked for. Ids come from the file: they are bounded before anything is sized by them. */
+ * Without tokenizer.json there may be a tokenizer.model (sentencepiece.c); a folder with neither
+ * has no vocabulary, which is no error here: token ids can be run. A model kind that is not known
+ * is handed on by its name, and the engine says so when text is asked for. Ids come from the file:
+ * they are bounded before anything is sized by them. */
 #include "engine/hf/tokenizer.h"
 
 #include <stdio.h>
@@ -100,7 +101,7 @@ static void read_vocab(struct hf_build *build, struct hf_tokens *t, json_t *mode
     }
 }
 
-static void read_added(struct hf_build *build, struct hf_tokens *t, const json_t *added)
+void hf_tokens_add(struct hf_build *build, struct hf_tokens *t, const json_t *added)
 {
     json_t *value;
     size_t i;
@@ -144,7 +145,7 @@ static int by_text(const void *a, const void *b, void *tokens)
     return order ? order : x < y ? -1 : x > y;
 }
 
-static void sort_by_text(struct hf_build *build, struct hf_tokens *t)
+void hf_tokens_sort(struct hf_build *build, struct hf_tokens *t)
 {
     t->sorted = MEM_NEW_N(uint32_t, t->n);
     if (!t->sorted) {
@@ -270,6 +271,12 @@ static void write_rstrip(struct hf_build *build, const struct hf_tokens *t)
     }
 }
 
+void hf_tokens_write(struct hf_build *build, const struct hf_tokens *t, bool scores)
+{
+    write_tokens(build, t, scores);
+    write_rstrip(build, t);
+}
+
 static void write_model(struct hf_build *build, struct hf_tokens *t, const json_t *root,
                         const json_t *model)
 {
@@ -287,8 +294,7 @@ static void write_model(struct hf_build *build, struct hf_tokens *t, const json_
     gguf_write_text(&build->writer, "tokenizer.ggml.model", name, strlen(name));
     if (bpe && !bytes)
         score_by_merges(build, t, merges);
-    write_tokens(build, t, !bytes);
-    write_rstrip(build, t);
+    hf_tokens_write(build, t, !bytes);
     if (bpe && bytes) {
         write_merges(build, merges);
         hf_write_patterns(build, root);
@@ -314,9 +320,9 @@ static void write_all(struct hf_build *build, struct hf_tokens *t, json_t *root)
     }
     read_vocab(build, t, model);
     if (!build->status)
-        read_added(build, t, added);
+        hf_tokens_add(build, t, added);
     if (!build->status)
-        sort_by_text(build, t);
+        hf_tokens_sort(build, t);
     if (build->status)
         return;
     mark_unknown(t, model);
@@ -337,7 +343,7 @@ void hf_write_tokenizer(struct hf_build *build)
     else if (root)
         write_all(build, &tokens, root);
     else
-        hf_write_template(build);
+        hf_write_sentencepiece(build);
     mem_free(tokens.tokens);
     mem_free(tokens.sorted);
     json_decref(root);

@@ -23,6 +23,15 @@ struct hf_tokens {
 /* The id of a token's text, or UINT32_MAX. */
 uint32_t hf_token_find(const struct hf_tokens *tokens, const char *text);
 
+/* Added tokens, a list of {id, content, special, rstrip}, over what is there. */
+void hf_tokens_add(struct hf_build *build, struct hf_tokens *tokens, const json_t *added);
+void hf_tokens_sort(struct hf_build *build, struct hf_tokens *tokens); /* for hf_token_find */
+void hf_tokens_write(struct hf_build *build, const struct hf_tokens *tokens, bool scores);
+
+/* ---- sentencepiece.c */
+/* tokenizer.model, where there is no tokenizer.json; nothing where that is missing too. */
+void hf_write_sentencepiece(struct hf_build *build);
+
 /* ---- patterns.c */
 bool hf_is_byte_level(const json_t *tokenizer);
 /* How text is cut before merging: the patterns, and the name that other programs know them by. What

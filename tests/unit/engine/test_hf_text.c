@@ -283,13 +283,67 @@ static void test_unigram(void **state)
     model_free(&model);
 }
 
+/* A piece of a SentencePiece model: field 1 with text, score and type. */
+static void put_piece(struct buffer *out, const char *text, float score, uint8_t type)
+{
+    size_t n = strlen(text);
+    uint32_t bits;
+
+    memcpy(&bits, &score, 4);
+    assert_int_equal(buffer_put_u8(out, 10) | buffer_put_u8(out, (uint8_t)(n + 9)) |
+                         buffer_put_u8(out, 10) | buffer_put_u8(out, (uint8_t)n) |
+                         buffer_put_text(out, text) | buffer_put_u8(out, 2 << 3 | 5) |
+                         buffer_put_u32(out, bits) | buffer_put_u8(out, 3 << 3) |
+                         buffer_put_u8(out, type),
+                     STATUS_OK);
+}
+
+static void test_tokenizer_model(void **state)
+{
+    static const uint8_t trainer[] = {2 << 3 | 2, 2, 3 << 3, 2}; /* model_type: BPE */
+    struct buffer file = {0};
+    struct fault fault = {0};
+    struct model *model = NULL;
+
+    (void)state;
+    (void)unlink(path_of("tokenizer.json"));
+    write_text("tokenizer_config.json",
+               "{\"bos_token\":\"<s>\",\"add_bos_token\":true,\"added_tokens_decoder\":{"
+               "\"9\":{\"content\":\"<|go|>\",\"special\":true}}}");
+    put_piece(&file, "<unk>", 0, 2);
+    put_piece(&file, "<s>", 0, 3);
+    put_piece(&file, "<0x41>", 0, 6);
+    put_piece(&file, BLANK "a", -1, 1);
+    put_piece(&file, "ab", -2, 1);
+    put_piece(&file, BLANK, -3, 1);
+    put_piece(&file, "a", -4, 1);
+    put_piece(&file, "b", -5, 1);
+    assert_int_equal(buffer_put(&file, trainer, sizeof trainer), STATUS_OK);
+    write_file("tokenizer.model", file.data, file.len);
+    if (model_open(folder, &model, &fault))
+        fail_msg("%s", fault.text);
+    ids_are(model, "ab", 0, IDS(3, 7));
+    ids_are(model, "bab<|go|>A", TOKENS_ADD_SPECIAL | TOKENS_PARSE_SPECIAL,
+            IDS(1, 5, 7, 4, 9, 5, 2));
+    model_free(&model);
+    for (size_t n = 1; n < file.len; n++) { /* cut anywhere: whole pieces, or an error */
+        write_file("tokenizer.model", file.data, n);
+        if (model_open(folder, &model, &fault))
+            assert_non_null(strstr(fault.text, "tokenizer.model"));
+        model_free(&model);
+    }
+    buffer_free(&file);
+    (void)unlink(path_of("tokenizer.model"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patterns),      cmocka_unit_test(test_punctuation),
-        cmocka_unit_test(test_not_possible),  cmocka_unit_test(test_nfc),
-        cmocka_unit_test(test_special),       cmocka_unit_test(test_template),
-        cmocka_unit_test(test_sentencepiece), cmocka_unit_test(test_unigram),
+        cmocka_unit_test(test_patterns),        cmocka_unit_test(test_punctuation),
+        cmocka_unit_test(test_not_possible),    cmocka_unit_test(test_nfc),
+        cmocka_unit_test(test_special),         cmocka_unit_test(test_template),
+        cmocka_unit_test(test_sentencepiece),   cmocka_unit_test(test_unigram),
+        cmocka_unit_test(test_tokenizer_model),
     };
 
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
