@@ -64,8 +64,15 @@ static float *read_factors(struct hf_build *build, const json_t *scaling, const 
         return NULL;
     }
     out = vector_new(build, build->n_rope_pairs);
-    for (uint32_t i = 0; out && i < build->n_rope_pairs; i++)
-        out[i] = (float)json_number_value(json_array_get(list, i));
+    for (uint32_t i = 0; out && i < build->n_rope_pairs; i++) {
+        double factor = json_number_value(json_array_get(list, i));
+
+        if (!(factor > 1e-6) || !(factor < 1e9)) {
+            hf_fail(build, STATUS_FORMAT, "config.json: %s has a number out of range", name);
+            return NULL;
+        }
+        out[i] = (float)factor;
+    }
     return out;
 }
 

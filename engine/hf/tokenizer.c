@@ -79,6 +79,7 @@ static void read_vocab(struct hf_build *build, struct hf_tokens *t, json_t *mode
     json_t *vocab = json_object_get(model, "vocab"), *value;
     bool fallback = hf_bool(model, "byte_fallback", false);
     const char *text;
+    double score;
     size_t i;
 
     json_object_foreach(vocab, text, value)
@@ -96,8 +97,9 @@ static void read_vocab(struct hf_build *build, struct hf_tokens *t, json_t *mode
         if (!token_set(build, t, piece, json_string_length(word), (json_int_t)i,
                        piece && is_byte_name(piece) ? TYPE_BYTE : TYPE_NORMAL))
             return;
+        score = json_number_value(json_array_get(value, 1));
         if (i < t->n)
-            t->tokens[i].score = (float)json_number_value(json_array_get(value, 1));
+            t->tokens[i].score = (float)(score > -1e30 && score < 1e30 ? score : -1e30);
     }
 }
 
