@@ -78,7 +78,9 @@ static void sequence_on_work(uv_work_t *work)
         status = sequence_fix_begin(sequence);
     if (status == STATUS_OK && sequence->tokens.n == 0)
         status = fault_set(&sequence->fault, STATUS_INVALID, "the prompt is empty");
-    if (status == STATUS_OK && detok_new(sequence->model, 0, &sequence->detok) != STATUS_OK)
+    if (status == STATUS_OK &&
+        detok_new(sequence->model, sequence->kind == REQUEST_TEXT ? DETOK_CONTINUES : 0,
+                  &sequence->detok) != STATUS_OK)
         status = fault_set(&sequence->fault, STATUS_NO_MEMORY, "no memory for a detokenizer");
     sequence->fault.status = status;
     buffer_free(&prompt);

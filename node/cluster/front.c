@@ -110,13 +110,30 @@ static bool card_heads(const struct node_card *card, const uint8_t *hash)
     return false;
 }
 
+/* The head of an instance that this node holds a stage of: known before any card tells it. */
+static struct mesh_link *head_of_stage_here(const struct control *c, const uint8_t *hash)
+{
+    for (uint32_t i = 0; i < c->n_stages; i++) {
+        const struct stage *stage = c->stages[i];
+
+        if (stage->state != STAGE_WAITING && stage->state != STAGE_CLOSED &&
+            hash_equal(stage->prepare.model_hash, hash) && mesh_is_up(stage->head))
+            return stage->head;
+    }
+    return NULL;
+}
+
 /* Who shall head the model: NULL for this node. */
 static struct mesh_link *choose_head(struct control *c, const uint8_t *hash)
 {
     struct member *heads = NULL, *holds = NULL;
+    struct mesh_link *link;
 
     if (card_heads(&c->card, hash))
         return NULL;
+    link = head_of_stage_here(c, hash);
+    if (link)
+        return link;
     for (uint32_t i = 0; i < c->n_members; i++) {
         struct member *m = c->members[i];
 

@@ -215,6 +215,23 @@ static void a_stage_waits_for_a_link_to_its_neighbour(void **state)
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
+/* Its head's card may come later than the next prompt here. */
+static void a_prompt_goes_to_the_head_of_a_stage_held_here(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t far = rig_member(rig, 0x10, &other);
+    uint32_t link = rig_member(rig, 0x90, &other);
+
+    (void)far;
+    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
+    rig_request(rig, 1, "toy");
+    assert_non_null(rig_sent(rig, link, MESSAGE_SUBMIT));
+    assert_int_equal(control_instances(rig->control, NULL, 0), 0);
+    rig_closed(rig, link, STATUS_CLOSED, "gone");
+    rig_request(rig, 2, "toy");
+    assert_int_equal(rig_count(rig, ACTION_OPEN_MODEL), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +242,7 @@ int main(void)
         T(a_pass_is_checked_before_it_is_run),
         T(a_stage_for_somebody_else_is_an_attack),
         T(a_stage_waits_for_a_link_to_its_neighbour),
+        T(a_prompt_goes_to_the_head_of_a_stage_held_here),
     };
 
     log_level_set(LOG_ERROR);
