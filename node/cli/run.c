@@ -42,20 +42,21 @@ static const struct option options[] = {
     NODE_CHOICE_OPTIONS(struct run, node),
 };
 
-const struct command_spec spec_run = {"run",
-                                      "MODEL [PROMPT]",
-                                      "Ask a model; the answer is streamed.",
-                                      "MODEL is a name from `skein models`, or the path of a GGUF "
-                                      "file or a Hugging Face folder on this box. Without PROMPT it is "
-                                      "read from standard input; on a terminal you chat, /bye or "
-                                      "Ctrl-D ends, Ctrl-C stops an answer.\n"
-                                      "Where no node is running, this box answers alone; --engine, "
-                                      "--memory, --threads, --context and "
-                                      "their like then describe it.",
-                                      options,
-                                      COUNT_OF(options),
-                                      1,
-                                      2};
+const struct command_spec spec_run = {
+    "run",
+    "MODEL [PROMPT]",
+    "Ask a model; the answer is streamed.",
+    "MODEL is a name from `skein models`, or the path of a GGUF "
+    "file or a Hugging Face folder on this box. Without PROMPT it is "
+    "read from standard input; on a terminal you chat, /bye or "
+    "Ctrl-D ends, Ctrl-C stops an answer.\n"
+    "Where no node is running, this box answers alone; --engine, "
+    "--memory, --threads, --context and "
+    "their like then describe it.",
+    options,
+    COUNT_OF(options),
+    1,
+    2};
 
 volatile sig_atomic_t run_stop;
 

@@ -283,6 +283,27 @@ static void test_unigram(void **state)
     model_free(&model);
 }
 
+/* Whichever allocation fails, opening fails with words or does without. */
+static void test_no_memory(void **state)
+{
+    enum status status = STATUS_NO_MEMORY;
+
+    (void)state;
+    model_free(&(struct model *){open_with(BYTES("", LEVEL, LETTERS, "\"a b\""))});
+    for (unsigned long n = 1; n < 2000 && status != STATUS_OK; n++) {
+        struct model *model = NULL;
+        struct fault fault = {0};
+
+        mem_fail_after(n);
+        status = model_open(folder, &model, &fault);
+        mem_fail_after(0);
+        if (status != STATUS_OK && (model || !fault.text[0]))
+            fail_msg("allocation %lu: %s without words", n, status_name(status));
+        model_free(&model);
+    }
+    assert_int_equal(status, STATUS_OK);
+}
+
 /* A piece of a SentencePiece model: field 1 with text, score and type. */
 static void put_piece(struct buffer *out, const char *text, float score, uint8_t type)
 {
@@ -343,7 +364,7 @@ int main(void)
         cmocka_unit_test(test_not_possible),    cmocka_unit_test(test_nfc),
         cmocka_unit_test(test_special),         cmocka_unit_test(test_template),
         cmocka_unit_test(test_sentencepiece),   cmocka_unit_test(test_unigram),
-        cmocka_unit_test(test_tokenizer_model),
+        cmocka_unit_test(test_tokenizer_model), cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
