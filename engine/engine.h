@@ -2,7 +2,8 @@
 #define SKEIN_ENGINE_ENGINE_H
 
 /* Models, text, shards and sampling: everything that happens to a prompt inside one node. Knows no
- * network and no event loop. Nothing outside this folder may assume host pointers to weights or KV. */
+ * network and no event loop. Nothing outside this folder may assume host pointers to weights or KV.
+ */
 #include "proto/base/base.h"
 
 /* ---------------------------------------------------------------- detection */
@@ -28,7 +29,8 @@ void engine_box(struct engine_box *out);
 /* Fills ENGINE_COUNT reports, in the order of automatic choice. */
 void engine_detect(struct engine_report out[static ENGINE_COUNT]);
 /* forced: a name, or NULL / "" / "auto" for the first available. A forced engine never falls back.
- * Errors: NOT_FOUND for an unknown name (the sentence lists the names), UNSUPPORTED with the reason. */
+ * Errors: NOT_FOUND for an unknown name (the sentence lists the names), UNSUPPORTED with the
+ * reason. */
 enum status engine_choose(const char *forced, enum engine_kind *out, struct fault *fault) MUST_USE;
 const char *engine_name(enum engine_kind kind);
 
@@ -145,9 +147,9 @@ struct chat_request {
     bool no_generation_prompt;
     int64_t now_unix_seconds; /* for strftime_now */
 };
-/* Renders the prompt text into `out`. model may be NULL when template_text is given. Errors: INVALID
- * (messages of a wrong shape, raise_exception's own words), UNSUPPORTED (no template in the model, or
- * a construct that the interpreter lacks, with its line), LIMIT (time, depth, output). */
+/* Renders the prompt text into `out`. model may be NULL when template_text is given. Errors:
+ * INVALID (messages of a wrong shape, raise_exception's own words), UNSUPPORTED (no template in the
+ * model, or a construct that the interpreter lacks, with its line), LIMIT (time, depth, output). */
 enum status chat_render(const struct model *model, const struct chat_request *request,
                         struct buffer *out, struct fault *fault) MUST_USE;
 
@@ -158,13 +160,13 @@ enum { SHARD_KV_BLOCK_TOKENS = 32, SHARD_MAX_ROWS = 512 };
 /* Which part of a model this node runs and with what. A struct, so that tensor slices can join. */
 struct shard_spec {
     uint32_t layer_begin, layer_end;
-    bool embed; /* holds the token embedding */
-    bool head;  /* holds final norm and output head */
-    uint32_t n_slots;       /* sequences at once; a slot is a sequence's KV */
-    uint32_t n_ctx_tokens;  /* most tokens of one sequence */
-    uint32_t n_kv_blocks;   /* KV budget over all slots, in blocks of SHARD_KV_BLOCK_TOKENS */
-    uint32_t max_rows;      /* most rows of one pass, ≤ SHARD_MAX_ROWS */
-    uint32_t n_threads;     /* of the shard's own pool, calling thread included */
+    bool embed;            /* holds the token embedding */
+    bool head;             /* holds final norm and output head */
+    uint32_t n_slots;      /* sequences at once; a slot is a sequence's KV */
+    uint32_t n_ctx_tokens; /* most tokens of one sequence */
+    uint32_t n_kv_blocks;  /* KV budget over all slots, in blocks of SHARD_KV_BLOCK_TOKENS */
+    uint32_t max_rows;     /* most rows of one pass, ≤ SHARD_MAX_ROWS */
+    uint32_t n_threads;    /* of the shard's own pool, calling thread included */
     enum engine_kind engine;
 };
 
@@ -177,8 +179,8 @@ struct shard; /* weights, KV and threads of one stage. One caller at a time, any
 void shard_need(const struct model *model, const struct shard_spec *spec, struct shard_need *out);
 /* Touches only the shard's own tensors. The model must outlive the shard. Blocking. Errors:
  * NO_MEMORY, INVALID, UNSUPPORTED. */
-enum status shard_open(const struct model *model, const struct shard_spec *spec,
-                       struct shard **out, struct fault *fault) MUST_USE;
+enum status shard_open(const struct model *model, const struct shard_spec *spec, struct shard **out,
+                       struct fault *fault) MUST_USE;
 void shard_free(struct shard **shard);
 
 /* One row of a pass: token position `pos` of the sequence in `slot`. Rows of a slot come in order
@@ -212,23 +214,23 @@ struct sample_bias {
 };
 
 /* Fields after the seed are off where they are zero. Order of the chain: biases -> repetition,
- * frequency and presence penalties -> DRY -> (temperature 0: arg max) -> top-k -> typical -> top-p ->
- * min-p -> XTC -> temperature -> draw. */
+ * frequency and presence penalties -> DRY -> (temperature 0: arg max) -> top-k -> typical -> top-p
+ * -> min-p -> XTC -> temperature -> draw. */
 struct sample_params {
-    float temperature; /* 0: greedy */
-    uint32_t top_k;    /* 0: off */
-    float top_p;       /* 1: off */
-    float min_p;       /* 0: off */
-    float repeat_penalty;      /* 1: off */
-    uint32_t repeat_last_n;    /* tokens looked back on, by the three penalties */
+    float temperature;      /* 0: greedy */
+    uint32_t top_k;         /* 0: off */
+    float top_p;            /* 1: off */
+    float min_p;            /* 0: off */
+    float repeat_penalty;   /* 1: off */
+    uint32_t repeat_last_n; /* tokens looked back on, by the three penalties */
     uint64_t seed;
-    float typical_p;         /* 0 or 1: off */
-    float frequency_penalty; /* times the token's count is taken from its logit */
-    float presence_penalty;  /* is taken from the logit of a token that occurs */
-    float dry_multiplier;    /* what would repeat more than dry_allowed_length tokens loses */
-    float dry_base;          /* multiplier x base ^ (length - allowed length); 0: 1.75 */
-    uint32_t dry_allowed_length; /* 0: 2 */
-    uint32_t dry_last_n;         /* tokens looked back on; 0: as many as the sampler can (16384) */
+    float typical_p;              /* 0 or 1: off */
+    float frequency_penalty;      /* times the token's count is taken from its logit */
+    float presence_penalty;       /* is taken from the logit of a token that occurs */
+    float dry_multiplier;         /* what would repeat more than dry_allowed_length tokens loses */
+    float dry_base;               /* multiplier x base ^ (length - allowed length); 0: 1.75 */
+    uint32_t dry_allowed_length;  /* 0: 2 */
+    uint32_t dry_last_n;          /* tokens looked back on; 0: as many as the sampler can (16384) */
     const uint32_t *dry_breakers; /* tokens that no repetition goes across; borrowed */
     size_t n_dry_breakers;
     float xtc_probability; /* how often all but the least of the tokens above the threshold go */
@@ -243,9 +245,10 @@ enum status sample_check(const struct sample_params *params, struct fault *fault
 struct sampler;
 enum status sampler_new(uint32_t n_vocab, struct sampler **out) MUST_USE;
 void sampler_free(struct sampler **sampler);
-/* The next token, a pure function of (logits, params, history, position): logits [n_vocab] is used as scratch; history is
- * the whole sequence so far, position its length. Randomness is a counter-based generator keyed by
- * (seed, position), so a sequence that is taken up elsewhere goes on with the very same tokens. */
+/* The next token, a pure function of (logits, params, history, position): logits [n_vocab] is used
+ * as scratch; history is the whole sequence so far, position its length. Randomness is a
+ * counter-based generator keyed by (seed, position), so a sequence that is taken up elsewhere goes
+ * on with the very same tokens. */
 uint32_t sample_token(struct sampler *sampler, const struct sample_params *params, float *logits,
                       const uint32_t *history, size_t n_history, uint64_t position);
 

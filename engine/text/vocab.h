@@ -63,7 +63,7 @@ struct text {
     struct splitter *splitter;
     uint32_t bos, eos, unknown;
     bool add_bos, add_eos, add_space_prefix;
-    bool nfc; /* texts are composed first */
+    bool nfc;          /* texts are composed first */
     uint32_t *special; /* [n_special] longest first */
     size_t n_special;
     struct trie_node *trie; /* over the texts of the special ones: special.c */

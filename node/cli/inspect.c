@@ -83,7 +83,8 @@ const struct command_spec spec_inspect = {
     " skein inspect text FILE [--special] < ids.json\n"
     " skein inspect prompt FILE < messages.json\n"
     " skein inspect logits FILE --tokens ids.json --out F\n"
-    "Each has its own --help. FILE is a GGUF file, a Hugging Face folder, or `tiny`, the model in the program.",
+    "Each has its own --help. FILE is a GGUF file, a Hugging Face folder, or `tiny`, the model in "
+    "the program.",
     NULL,
     0,
     0,
@@ -202,8 +203,8 @@ static enum status inspect_text(const struct model *model, const struct inspect_
 
     if (status != STATUS_OK)
         goto out;
-    status = detok_new(model, DETOK_CLEAN | DETOK_RAW | (options->special ? DETOK_SPECIAL : 0),
-                       &detok);
+    status =
+        detok_new(model, DETOK_CLEAN | DETOK_RAW | (options->special ? DETOK_SPECIAL : 0), &detok);
     for (size_t i = 0; i < ids.n && status == STATUS_OK; i++)
         status = detok_push(detok, ids.ids[i], &text);
     if (status == STATUS_OK)
