@@ -152,7 +152,7 @@ static enum status sort_tensors(struct hf *hf, struct fault *fault)
             hf->tensors[at++] = safetensors_at(hf->files[i].tensors, k);
     }
     if (n)
-        qsort(hf->tensors, n, sizeof *hf->tensors, by_name);
+        qsort(hf->tensors, n, sizeof(void *), by_name);
     for (size_t i = 1; i < n; i++) {
         if (strcmp(hf->tensors[i - 1]->name, hf->tensors[i]->name) == 0)
             return fault_set(fault, STATUS_FORMAT, "tensor %.100s is in two files",
@@ -197,7 +197,7 @@ static enum status index_check(const struct hf *hf, const json_t *index, struct 
         struct safetensor wanted = {.name = tensor};
         const struct safetensor *key = &wanted;
 
-        if (!bsearch(&key, hf->tensors, hf->n_tensors, sizeof *hf->tensors, by_name))
+        if (!bsearch(&key, hf->tensors, hf->n_tensors, sizeof(void *), by_name))
             return fault_set(fault, STATUS_FORMAT,
                              "tensor %.100s is in the index, but not in %.100s", tensor,
                              json_string_value(value));
@@ -240,15 +240,16 @@ enum status hf_map_files(struct hf *hf, const char *folder, struct fault *fault)
 
 void hf_fail(struct hf_build *build, enum status status, const char *format, ...)
 {
-    char text[sizeof build->fault->text];
+    struct fault *fault = build->fault;
     va_list args;
 
     if (build->status)
         return;
+    build->status = status;
+    fault->status = status;
     va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
+    (void)vsnprintf(fault->text, sizeof fault->text, format, args);
     va_end(args);
-    build->status = fault_set(build->fault, status, "%s", text);
 }
 
 static void add_defaults(struct hf_build *build)
