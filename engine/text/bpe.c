@@ -9,6 +9,7 @@
  * Strings are compared as numbers: every string that the merge list can make has one (its token,
  * or a number past the vocabulary for those that are no tokens). Sennrich et al., "Neural machine
  * translation of rare words with subword units", 2016; byte-level form: GPT-2. */
+#include "engine/text/merge_heap.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocab.h"
 
@@ -20,15 +21,10 @@ struct node {
     uint32_t previous, next; /* TOKEN_NONE: none */
 };
 
-struct pair {
-    uint32_t rank, left, right; /* nodes */
-    uint32_t left_symbol, right_symbol;
-};
-
 struct work {
     struct node *nodes;
-    struct pair *heap;
-    size_t nodes_capacity, heap_capacity, n_heap;
+    size_t nodes_capacity;
+    struct merge_heap heap;
 };
 
 static const struct merge *merge_find(const struct text *text, uint32_t left, uint32_t right)
@@ -61,54 +57,6 @@ static void merge_add(struct text *text, uint32_t left, uint32_t right, uint32_t
     text->merges[at] = (struct merge){.key = key, .rank = rank, .symbol = symbol};
 }
 
-static bool pair_before(const struct pair *a, const struct pair *b)
-{
-    return a->rank < b->rank || (a->rank == b->rank && a->left < b->left);
-}
-
-static enum status heap_push(struct work *work, struct pair pair)
-{
-    if (work->n_heap == work->heap_capacity) {
-        size_t capacity = work->heap_capacity == 0 ? 64 : 2 * work->heap_capacity;
-        struct pair *heap = mem_resize(work->heap, capacity, sizeof *heap);
-        if (heap == NULL) {
-            return STATUS_NO_MEMORY;
-        }
-        work->heap = heap;
-        work->heap_capacity = capacity;
-    }
-    size_t at = work->n_heap++;
-    while (at > 0 && pair_before(&pair, &work->heap[(at - 1) / 2])) {
-        work->heap[at] = work->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    work->heap[at] = pair;
-    return STATUS_OK;
-}
-
-static struct pair heap_pop(struct work *work)
-{
-    struct pair best = work->heap[0];
-    struct pair moved = work->heap[--work->n_heap];
-    size_t at = 0;
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= work->n_heap) {
-            break;
-        }
-        if (child + 1 < work->n_heap && pair_before(&work->heap[child + 1], &work->heap[child])) {
-            child++;
-        }
-        if (!pair_before(&work->heap[child], &moved)) {
-            break;
-        }
-        work->heap[at] = work->heap[child];
-        at = child;
-    }
-    work->heap[at] = moved;
-    return best;
-}
-
 static enum status pair_try(const struct text *text, struct work *work, uint32_t left,
                             uint32_t right)
 {
@@ -120,7 +68,7 @@ static enum status pair_try(const struct text *text, struct work *work, uint32_t
     if (merge == NULL) {
         return STATUS_OK;
     }
-    return heap_push(work, (struct pair){merge->rank, left, right, a, b});
+    return merge_heap_push(&work->heap, &(struct merge_pair){merge->rank, left, right, {a, b}});
 }
 
 static enum status nodes_fill(const struct text *text, struct work *work, const char *data,
@@ -159,18 +107,18 @@ static enum status nodes_fill(const struct text *text, struct work *work, const 
 static enum status merge_all(const struct text *text, struct work *work, uint32_t n_nodes)
 {
     enum status status = STATUS_OK;
-    work->n_heap = 0;
+    work->heap.n = 0;
     for (uint32_t i = 1; i < n_nodes && status == STATUS_OK; i++) {
         status = pair_try(text, work, i - 1, i);
     }
-    while (work->n_heap > 0 && status == STATUS_OK) {
-        struct pair pair = heap_pop(work);
+    while (work->heap.n > 0 && status == STATUS_OK) {
+        struct merge_pair pair = merge_heap_pop(&work->heap);
         struct node *left = &work->nodes[pair.left], *right = &work->nodes[pair.right];
-        if (left->n_bytes == 0 || right->n_bytes == 0 || left->symbol != pair.left_symbol ||
-            right->symbol != pair.right_symbol || left->next != pair.right) {
+        if (left->n_bytes == 0 || right->n_bytes == 0 || left->symbol != pair.check[0] ||
+            right->symbol != pair.check[1] || left->next != pair.right) {
             continue;
         }
-        left->symbol = merge_find(text, pair.left_symbol, pair.right_symbol)->symbol;
+        left->symbol = merge_find(text, pair.check[0], pair.check[1])->symbol;
         left->n_bytes += right->n_bytes;
         right->n_bytes = 0;
         left->next = right->next;
@@ -275,7 +223,7 @@ enum status bpe_encode(const struct text *text, const char *data, size_t n_bytes
     buffer_free(&escaped);
     pieces_free(&pieces);
     mem_free(work.nodes);
-    mem_free(work.heap);
+    merge_heap_free(&work.heap);
     return status;
 }
 

@@ -3,6 +3,7 @@
  * bytes. The same heap over a linked list as in bpe.c, but a pair is looked up by its text, which
  * is always one stretch of the input, and nothing longer than the longest token is looked up at
  * all. Kudo and Richardson, "SentencePiece", 2018. */
+#include "engine/text/merge_heap.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocab.h"
 
@@ -13,65 +14,11 @@ struct node {
     uint32_t previous, next;
 };
 
-struct pair {
-    float score;
-    uint32_t left, right, n_bytes;
-};
-
 struct work {
     const char *data;
     struct node *nodes;
-    struct pair *heap;
-    size_t n_heap, heap_capacity;
+    struct merge_heap heap;
 };
-
-static bool pair_before(const struct pair *a, const struct pair *b)
-{
-    return a->score > b->score || (a->score == b->score && a->left < b->left);
-}
-
-static enum status heap_push(struct work *work, struct pair pair)
-{
-    if (work->n_heap == work->heap_capacity) {
-        size_t capacity = work->heap_capacity == 0 ? 64 : 2 * work->heap_capacity;
-        struct pair *heap = mem_resize(work->heap, capacity, sizeof *heap);
-        if (heap == NULL) {
-            return STATUS_NO_MEMORY;
-        }
-        work->heap = heap;
-        work->heap_capacity = capacity;
-    }
-    size_t at = work->n_heap++;
-    while (at > 0 && pair_before(&pair, &work->heap[(at - 1) / 2])) {
-        work->heap[at] = work->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    work->heap[at] = pair;
-    return STATUS_OK;
-}
-
-static struct pair heap_pop(struct work *work)
-{
-    struct pair best = work->heap[0];
-    struct pair moved = work->heap[--work->n_heap];
-    size_t at = 0;
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= work->n_heap) {
-            break;
-        }
-        if (child + 1 < work->n_heap && pair_before(&work->heap[child + 1], &work->heap[child])) {
-            child++;
-        }
-        if (!pair_before(&work->heap[child], &moved)) {
-            break;
-        }
-        work->heap[at] = work->heap[child];
-        at = child;
-    }
-    work->heap[at] = moved;
-    return best;
-}
 
 static enum status pair_try(const struct text *text, struct work *work, uint32_t left,
                             uint32_t right)
@@ -88,7 +35,9 @@ static enum status pair_try(const struct text *text, struct work *work, uint32_t
     if (id == TOKEN_NONE) {
         return STATUS_OK;
     }
-    return heap_push(work, (struct pair){text->tokens[id].score, left, right, n_bytes});
+    return merge_heap_push(
+        &work->heap,
+        &(struct merge_pair){-(double)text->tokens[id].score, left, right, {n_bytes, 0}});
 }
 
 static uint32_t nodes_fill(struct work *work, size_t n_bytes)
@@ -113,14 +62,14 @@ static enum status merge_all(const struct text *text, struct work *work, uint32_
     for (uint32_t i = 1; i < n_nodes && status == STATUS_OK; i++) {
         status = pair_try(text, work, i - 1, i);
     }
-    while (work->n_heap > 0 && status == STATUS_OK) {
-        struct pair pair = heap_pop(work);
+    while (work->heap.n > 0 && status == STATUS_OK) {
+        struct merge_pair pair = merge_heap_pop(&work->heap);
         struct node *left = &work->nodes[pair.left], *right = &work->nodes[pair.right];
         if (left->n_bytes == 0 || right->n_bytes == 0 ||
-            left->n_bytes + right->n_bytes != pair.n_bytes || left->next != pair.right) {
+            left->n_bytes + right->n_bytes != pair.check[0] || left->next != pair.right) {
             continue;
         }
-        left->n_bytes = pair.n_bytes;
+        left->n_bytes = pair.check[0];
         right->n_bytes = 0;
         left->next = right->next;
         if (right->next != TOKEN_NONE) {
@@ -175,7 +124,7 @@ enum status spm_encode(const struct text *text, const char *data, size_t n_bytes
         }
     }
     mem_free(work.nodes);
-    mem_free(work.heap);
+    merge_heap_free(&work.heap);
     buffer_free(&escaped);
     return status;
 }

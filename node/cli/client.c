@@ -281,3 +281,17 @@ enum status caller_stream(const struct caller *caller, const char *path, const j
 
     return call_until_started(caller, path, body, &call, NULL);
 }
+
+const char *answer_text(const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+
+    return text ? text : "";
+}
+
+const char *answer_size(const json_t *object, const char *name, char out[static 24])
+{
+    json_int_t bytes = json_integer_value(json_object_get(object, name));
+
+    return bytes_format_size(bytes > 0 ? (uint64_t)bytes : 0, out, 24);
+}

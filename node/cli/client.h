@@ -39,4 +39,8 @@ enum status caller_stream(const struct caller *caller, const char *path, const j
 enum status caller_path(const char *before, const char *value, const char *after, char *out,
                         size_t size, struct fault *fault) MUST_USE;
 
+/* A string of an answer, "" where it is not there; a size in words, into out. */
+const char *answer_text(const json_t *object, const char *name);
+const char *answer_size(const json_t *object, const char *name, char out[static 24]);
+
 #endif

@@ -34,20 +34,6 @@ const struct command_spec spec_models = {
     0,
     0};
 
-static const char *text_of(const json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-
-    return text ? text : "";
-}
-
-static const char *size_of(const json_t *object, const char *name, char out[static 24])
-{
-    json_int_t bytes = json_integer_value(json_object_get(object, name));
-
-    return bytes_format_size(bytes > 0 ? (uint64_t)bytes : 0, out, 24);
-}
-
 /* ---------------------------------------------------------------- peers */
 
 static void peer_row(struct cli_table *table, const json_t *node)
@@ -56,14 +42,14 @@ static void peer_row(struct cli_table *table, const json_t *node)
     double rtt = json_number_value(json_object_get(node, "rtt_seconds"));
     char free_text[24], total_text[24];
 
-    cli_table_add(table, "%s", text_of(node, "name"));
-    cli_table_add(table, "%.8s", text_of(node, "id"));
-    cli_table_add(table, "%s", text_of(node, "state"));
-    cli_table_add(table, "%s", text_of(node, "address"));
-    cli_table_add(table, "%s", text_of(node, "engine"));
-    cli_table_add(table, "%s", text_of(node, "isa"));
-    cli_table_add(table, "%s of %s", size_of(node, "memory_free_bytes", free_text),
-                  size_of(node, "memory_bytes", total_text));
+    cli_table_add(table, "%s", answer_text(node, "name"));
+    cli_table_add(table, "%.8s", answer_text(node, "id"));
+    cli_table_add(table, "%s", answer_text(node, "state"));
+    cli_table_add(table, "%s", answer_text(node, "address"));
+    cli_table_add(table, "%s", answer_text(node, "engine"));
+    cli_table_add(table, "%s", answer_text(node, "isa"));
+    cli_table_add(table, "%s of %s", answer_size(node, "memory_free_bytes", free_text),
+                  answer_size(node, "memory_bytes", total_text));
     if (bandwidth > 0)
         cli_table_add(table, "%.1f GB/s", bandwidth / 1e9);
     else
@@ -73,7 +59,7 @@ static void peer_row(struct cli_table *table, const json_t *node)
     else
         cli_table_add(table, "%s", "");
     cli_table_add(table, "%zu", json_array_size(json_object_get(node, "models")));
-    cli_table_add(table, "%s", text_of(node, "note"));
+    cli_table_add(table, "%s", answer_text(node, "note"));
 }
 
 static int peers_print(const json_t *answer)
@@ -113,11 +99,11 @@ static int models_print(const json_t *answer)
     json_array_foreach(json_object_get(answer, "data"), i, item)
     {
         const json_t *own = json_object_get(item, "skein");
-        cli_table_add(&table, "%s", text_of(item, "id"));
-        cli_table_add(&table, "%s", size_of(own, "bytes", size));
+        cli_table_add(&table, "%s", answer_text(item, "id"));
+        cli_table_add(&table, "%s", answer_size(own, "bytes", size));
         cli_table_add(&table, "%lld", (long long)json_integer_value(json_object_get(own, "nodes")));
         cli_table_add(&table, "%s", json_is_true(json_object_get(own, "here")) ? "yes" : "no");
-        cli_table_add(&table, "%.12s", text_of(own, "hash"));
+        cli_table_add(&table, "%.12s", answer_text(own, "hash"));
     }
     cli_table_print(&table, stdout);
     return cli_finish(0);

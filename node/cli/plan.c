@@ -29,20 +29,6 @@ const struct command_spec spec_plan = {"plan",
                                        1,
                                        1};
 
-static const char *text_of(const json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-
-    return text ? text : "";
-}
-
-static const char *size_of(const json_t *object, const char *name, char out[static 24])
-{
-    json_int_t bytes = json_integer_value(json_object_get(object, name));
-
-    return bytes_format_size(bytes > 0 ? (uint64_t)bytes : 0, out, 24);
-}
-
 static void stage_row(struct cli_table *table, const json_t *stage, json_int_t n_layers)
 {
     json_int_t begin = json_integer_value(json_object_get(stage, "layer_begin"));
@@ -50,15 +36,15 @@ static void stage_row(struct cli_table *table, const json_t *stage, json_int_t n
     double seconds = json_number_value(json_object_get(stage, "decode_seconds"));
     char need[24], free_text[24];
 
-    cli_table_add(table, "%s", text_of(stage, "node"));
+    cli_table_add(table, "%s", answer_text(stage, "node"));
     if (end > begin)
         cli_table_add(table, "%lld-%lld", (long long)begin, (long long)end - 1);
     else
         cli_table_add(table, "%s", "none");
     cli_table_add(table, "%.0f %%",
                   n_layers > 0 ? 100.0 * (double)(end - begin) / (double)n_layers : 0);
-    cli_table_add(table, "%s", size_of(stage, "need_bytes", need));
-    cli_table_add(table, "%s", size_of(stage, "memory_free_bytes", free_text));
+    cli_table_add(table, "%s", answer_size(stage, "need_bytes", need));
+    cli_table_add(table, "%s", answer_size(stage, "memory_free_bytes", free_text));
     cli_table_add(table, "%.2f ms", seconds * 1000);
 }
 
@@ -83,12 +69,12 @@ static int plan_print(const json_t *answer)
                  json_number_value(json_object_get(answer, "tokens_per_second")),
                  1000 * json_number_value(json_object_get(answer, "first_token_seconds")),
                  (long long)json_integer_value(json_object_get(answer, "context_tokens")),
-                 text_of(answer, "objective"));
+                 answer_text(answer, "objective"));
     if (json_is_true(json_object_get(answer, "running")))
         (void)fputs("this is how it runs now\n", stdout);
     json_array_foreach(json_object_get(answer, "left_out"), i, item)
     {
-        const char *why = text_of(item, "why");
+        const char *why = answer_text(item, "why");
         cli_put_safe(stdout, why, strlen(why));
         (void)fputc('\n', stdout);
     }

@@ -153,7 +153,7 @@ static void centre(const struct block_type *type, uint8_t *block)
         if (type->number == 8 && block[at] == 0x80)
             block[at] = 0;
         if (type->number == 11 && at >= 32 && at < 96)
-            block[at] = (uint8_t)(block[at] | (~(block[at] | block[at] >> 1) & 0x55) << 1);
+            block[at] |= (uint8_t)((~(block[at] | block[at] >> 1) & 0x55) << 1);
         if (type->number != 2 && type->number != 6 && type->number != 14)
             continue;
         block[at] = (uint8_t)(block[at] | (block[at] & 0x0f ? 0 : 0x08));
