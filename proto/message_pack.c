@@ -245,12 +245,36 @@ static void pack_pass(struct packer *p, const struct message_pass *pass, Mesh__H
     pack_header(p, &header);
 }
 
+/* What the sampler does to logits; the arrays are the caller's and hold PROTO_MAX_BIASES. */
+static void put_shaping(struct packer *p, const struct request_spec *spec, Mesh__RequestSpec *to,
+                        uint32_t *bias_ids, float *bias_values)
+{
+    to->typical_p = (float)put_finite(p, (double)spec->typical_p);
+    to->frequency_penalty = (float)put_finite(p, (double)spec->frequency_penalty);
+    to->presence_penalty = (float)put_finite(p, (double)spec->presence_penalty);
+    to->dry_multiplier = (float)put_finite(p, (double)spec->dry_multiplier);
+    to->dry_base = (float)put_finite(p, (double)spec->dry_base);
+    to->dry_allowed_length = spec->dry_allowed_length;
+    to->dry_last_n = spec->dry_last_n;
+    to->xtc_probability = (float)put_finite(p, (double)spec->xtc_probability);
+    to->xtc_threshold = (float)put_finite(p, (double)spec->xtc_threshold);
+    to->n_bias_ids = to->n_bias_values = put_count(p, spec->n_biases, PROTO_MAX_BIASES);
+    for (size_t i = 0; i < to->n_bias_ids; i++) {
+        bias_ids[i] = spec->biases[i].id;
+        bias_values[i] = (float)put_finite(p, (double)spec->biases[i].bias);
+    }
+    to->bias_ids = bias_ids;
+    to->bias_values = bias_values;
+}
+
 static void pack_submit(struct packer *p, const struct message_submit *submit, Mesh__Header header)
 {
     const struct request_spec *spec = &submit->spec;
     Mesh__Submit out = MESH__SUBMIT__INIT;
     Mesh__RequestSpec to = MESH__REQUEST_SPEC__INIT;
     ProtobufCBinaryData stops[PROTO_MAX_STOPS];
+    uint32_t bias_ids[PROTO_MAX_BIASES];
+    float bias_values[PROTO_MAX_BIASES];
 
     to.kind = (Mesh__RequestKind)put_count(p, (uint32_t)spec->kind, REQUEST_TEXT);
     to.model = put_exact(p, spec->model, sizeof spec->model);
@@ -267,6 +291,7 @@ static void pack_submit(struct packer *p, const struct message_submit *submit, M
     for (size_t i = 0; i < to.n_stops; i++)
         stops[i] = put_exact(p, spec->stops[i], sizeof spec->stops[i]);
     to.stops = stops;
+    put_shaping(p, spec, &to, bias_ids, bias_values);
     out.request = submit->request;
     out.spec = &to;
     header.submit = &out;

@@ -220,6 +220,29 @@ static void unpack_pass(struct unpacker *u, const Mesh__Pass *in, struct message
     out->n_clears = get_pairs(u, "clears", in->n_clears, in->clears, PROTO_MAX_CLEARS, out->clears);
 }
 
+static void get_shaping(struct unpacker *u, const Mesh__RequestSpec *from, struct request_spec *to)
+{
+    to->typical_p = (float)get_finite(u, "typical_p", (double)from->typical_p);
+    to->frequency_penalty =
+        (float)get_finite(u, "frequency_penalty", (double)from->frequency_penalty);
+    to->presence_penalty = (float)get_finite(u, "presence_penalty", (double)from->presence_penalty);
+    to->dry_multiplier = (float)get_finite(u, "dry_multiplier", (double)from->dry_multiplier);
+    to->dry_base = (float)get_finite(u, "dry_base", (double)from->dry_base);
+    to->dry_allowed_length = from->dry_allowed_length;
+    to->dry_last_n = from->dry_last_n;
+    to->xtc_probability = (float)get_finite(u, "xtc_probability", (double)from->xtc_probability);
+    to->xtc_threshold = (float)get_finite(u, "xtc_threshold", (double)from->xtc_threshold);
+    if (from->n_bias_ids != from->n_bias_values) {
+        unpack_fail(u, STATUS_FORMAT, "bias_values", "are not as many as bias_ids");
+        return;
+    }
+    to->n_biases = get_bounded(u, "bias_ids", from->n_bias_ids, PROTO_MAX_BIASES);
+    for (uint32_t i = 0; i < to->n_biases; i++) {
+        to->biases[i].id = from->bias_ids[i];
+        to->biases[i].bias = (float)get_finite(u, "bias_values", (double)from->bias_values[i]);
+    }
+}
+
 static void unpack_submit(struct unpacker *u, const Mesh__Submit *in, struct message_submit *out)
 {
     const Mesh__RequestSpec *from = in->spec;
@@ -244,6 +267,7 @@ static void unpack_submit(struct unpacker *u, const Mesh__Submit *in, struct mes
     to->n_stops = get_bounded(u, "stops", from->n_stops, PROTO_MAX_STOPS);
     for (uint32_t i = 0; i < to->n_stops; i++)
         get_text(u, "stop", &from->stops[i], to->stops[i], sizeof to->stops[i]);
+    get_shaping(u, from, to);
 }
 
 static void unpack_done(struct unpacker *u, const Mesh__Done *in, struct message_done *out)

@@ -28,6 +28,8 @@ enum {
     PROTO_MAX_CLEARS = 64,
     PROTO_MAX_STOPS = 8,
     PROTO_MAX_STOP_BYTES = 128,
+    PROTO_MAX_BIASES = 64,
+    PROTO_MAX_HISTORY = 16384, /* tokens that penalties look back on */
     PROTO_MAX_PROMPT_BYTES = 8 * 1024 * 1024
 };
 
@@ -172,6 +174,11 @@ enum request_kind { REQUEST_CHAT, REQUEST_TEXT };
 
 /* A prompt and how to go on with it. body: for CHAT a JSON object {"messages": […], "tools": […],
  * "kwargs": {…}}, for TEXT the prompt itself. */
+struct token_bias {
+    uint32_t id;
+    float bias; /* added to the token's logit */
+};
+
 struct request_spec {
     enum request_kind kind;
     char model[PROTO_MAX_MODEL_NAME]; /* name or hash */
@@ -182,6 +189,14 @@ struct request_spec {
     bool ignore_end; /* go on after end tokens; for benchmarks */
     uint32_t n_stops;
     char stops[PROTO_MAX_STOPS][PROTO_MAX_STOP_BYTES];
+    /* Of all below zero is off, or the sampler's default where the feature is on (dry_*); a node
+     * that knows nothing of them neither sends nor honours them. */
+    float typical_p, frequency_penalty, presence_penalty;
+    float dry_multiplier, dry_base;
+    uint32_t dry_allowed_length, dry_last_n;
+    float xtc_probability, xtc_threshold;
+    uint32_t n_biases;
+    struct token_bias biases[PROTO_MAX_BIASES];
 };
 
 struct message_submit { /* payload: body */

@@ -9,16 +9,18 @@
  * body that travels to the head. Errors set `param` to the path of the field, e.g.
  * messages[2].role.
  *
- * Source: OpenAI API reference, chat/create and completions/create (2025). top_k, min_p,
- * repeat_penalty, repeat_last_n, ignore_eos, chat_template_kwargs are the extensions that other
- * local servers share. */
+ * Source: OpenAI API reference, chat/create and completions/create (2025). top_k, min_p, typical_p,
+ * repeat_penalty, repeat_last_n, dry_*, xtc_*, ignore_eos, chat_template_kwargs are the extensions
+ * that other local servers share. */
 #include "node/api/openai.h"
 
-#include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { OPENAI_MAX_MESSAGES = 10000, OPENAI_TEXT_DEFAULT_TOKENS = 16 };
+
+#define OPENAI_XTC_THRESHOLD 0.1f
 
 /* Seed 0 means "any" to a node; a client that says 0 wants the same answer each time. */
 static const uint64_t seed_for_zero = 0x9e3779b97f4a7c15u;
@@ -86,29 +88,100 @@ static enum status integer_in(struct parse *p, const char *name, const json_t *v
     return STATUS_OK;
 }
 
-static enum status take_temperature(struct parse *p, const char *name, const json_t *value)
-{
-    return number_in(p, name, value, 0, 2, &p->request->spec.temperature);
-}
+/* Numbers that go into the spec as they are. */
+#define SPEC(field) offsetof(struct request_spec, field)
+static const struct number {
+    const char *name;
+    size_t at;
+    double min, max;
+} numbers[] = {
+    {"temperature", SPEC(temperature), 0, 2},
+    {"top_p", SPEC(top_p), 0, 1},
+    {"min_p", SPEC(min_p), 0, 1},
+    {"typical_p", SPEC(typical_p), 0, 1},
+    {"repeat_penalty", SPEC(repeat_penalty), 0.01, 10},
+    {"repetition_penalty", SPEC(repeat_penalty), 0.01, 10},
+    {"frequency_penalty", SPEC(frequency_penalty), -2, 2},
+    {"presence_penalty", SPEC(presence_penalty), -2, 2},
+    {"dry_multiplier", SPEC(dry_multiplier), 0, 100},
+    {"dry_base", SPEC(dry_base), 0, 100},
+    {"xtc_probability", SPEC(xtc_probability), 0, 1},
+    {"xtc_threshold", SPEC(xtc_threshold), 0, 1},
+};
 
-static enum status take_top_p(struct parse *p, const char *name, const json_t *value)
+static enum status take_number(struct parse *p, const char *name, const json_t *value)
 {
-    return number_in(p, name, value, 0, 1, &p->request->spec.top_p);
-}
+    const struct number *number = numbers;
+    float v = 0;
+    enum status status;
 
-static enum status take_min_p(struct parse *p, const char *name, const json_t *value)
-{
-    return number_in(p, name, value, 0, 1, &p->request->spec.min_p);
-}
-
-static enum status take_repeat_penalty(struct parse *p, const char *name, const json_t *value)
-{
-    return number_in(p, name, value, 0.01, 10, &p->request->spec.repeat_penalty);
+    while (strcmp(number->name, name) != 0)
+        number++;
+    status = number_in(p, name, value, number->min, number->max, &v);
+    if (status == STATUS_OK)
+        memcpy((char *)&p->request->spec + number->at, &v, sizeof v);
+    return status;
 }
 
 static enum status take_repeat_last_n(struct parse *p, const char *name, const json_t *value)
 {
-    return integer_in(p, name, value, 0, 1 << 20, &p->request->spec.repeat_last_n);
+    return integer_in(p, name, value, 0, PROTO_MAX_HISTORY, &p->request->spec.repeat_last_n);
+}
+
+/* -1 is what several servers call "as far as possible". */
+static enum status take_dry_last_n(struct parse *p, const char *name, const json_t *value)
+{
+    return integer_in(p, name, value, -1, PROTO_MAX_HISTORY, &p->request->spec.dry_last_n);
+}
+
+static enum status take_dry_allowed_length(struct parse *p, const char *name, const json_t *value)
+{
+    return integer_in(p, name, value, 0, 1 << 20, &p->request->spec.dry_allowed_length);
+}
+
+/* The id of a token as JSON's member names have it: decimal digits and nothing else. */
+static bool token_id(const char *text, uint32_t *out)
+{
+    uint64_t id = 0;
+    size_t n = strlen(text);
+
+    if (n == 0 || n > 10)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        id = id * 10 + (uint64_t)(text[i] - '0');
+    }
+    *out = (uint32_t)id;
+    return id <= UINT32_MAX;
+}
+
+static enum status take_logit_bias(struct parse *p, const char *name, const json_t *value)
+{
+    struct request_spec *spec = &p->request->spec;
+    char wanted[80], path[32];
+    const char *key;
+    json_t *item;
+
+    (void)snprintf(wanted, sizeof wanted, "an object of at most %d token ids, each with a number",
+                   PROTO_MAX_BIASES);
+    if (!json_is_object(value) || json_object_size(value) > PROTO_MAX_BIASES)
+        return wrong(p, name, wanted);
+    spec->n_biases = 0;
+    json_object_foreach((json_t *)(uintptr_t)value, key, item)
+    {
+        struct token_bias *bias = &spec->biases[spec->n_biases];
+        enum status status;
+
+        if (!token_id(key, &bias->id))
+            return wrong(p, name, wanted);
+        (void)snprintf(path, sizeof path, "logit_bias.%u", bias->id);
+        status = number_in(p, path, item, -100, 100, &bias->bias);
+        if (status != STATUS_OK)
+            return status;
+        spec->n_biases++;
+    }
+    return STATUS_OK;
 }
 
 /* -1 is what several servers call "off". */
@@ -138,15 +211,6 @@ static enum status take_one(struct parse *p, const char *name, const json_t *val
         return wrong(p, name, "a whole number");
     return json_integer_value(value) == 1 ? STATUS_OK
                                           : refuse(p, name, "only 1 answer per request");
-}
-
-static enum status take_zero(struct parse *p, const char *name, const json_t *value)
-{
-    if (!json_is_number(value))
-        return wrong(p, name, "a number");
-    return fabs(json_number_value(value)) <= 0
-               ? STATUS_OK
-               : refuse(p, name, "not supported; use repeat_penalty");
 }
 
 /* ---------------------------------------------------------------- switches and texts */
@@ -331,13 +395,23 @@ static const struct field fields[] = {
     {"stream_options", take_stream_options, true, true},
     {"max_tokens", take_max_tokens, true, true},
     {"max_completion_tokens", take_max_tokens, true, false},
-    {"temperature", take_temperature, true, true},
-    {"top_p", take_top_p, true, true},
+    {"temperature", take_number, true, true},
+    {"top_p", take_number, true, true},
     {"top_k", take_top_k, true, true},
-    {"min_p", take_min_p, true, true},
-    {"repeat_penalty", take_repeat_penalty, true, true},
-    {"repetition_penalty", take_repeat_penalty, true, true},
+    {"min_p", take_number, true, true},
+    {"typical_p", take_number, true, true},
+    {"repeat_penalty", take_number, true, true},
+    {"repetition_penalty", take_number, true, true},
     {"repeat_last_n", take_repeat_last_n, true, true},
+    {"frequency_penalty", take_number, true, true},
+    {"presence_penalty", take_number, true, true},
+    {"dry_multiplier", take_number, true, true},
+    {"dry_base", take_number, true, true},
+    {"dry_allowed_length", take_dry_allowed_length, true, true},
+    {"dry_last_n", take_dry_last_n, true, true},
+    {"xtc_probability", take_number, true, true},
+    {"xtc_threshold", take_number, true, true},
+    {"logit_bias", take_logit_bias, true, true},
     {"seed", take_seed, true, true},
     {"stop", take_stop, true, true},
     {"ignore_eos", take_ignore_end, true, true},
@@ -351,9 +425,6 @@ static const struct field fields[] = {
     {"suffix", take_empty, false, true},
     {"logprobs", take_logprobs, true, true},
     {"top_logprobs", take_empty, true, false},
-    {"logit_bias", take_empty, true, true},
-    {"presence_penalty", take_zero, true, true},
-    {"frequency_penalty", take_zero, true, true},
     {"response_format", take_response_format, true, true},
     {"modalities", take_modalities, true, false},
     {"audio", take_empty, true, false},
@@ -453,6 +524,7 @@ static void defaults(struct openai_request *out, enum request_kind kind)
     out->spec.min_p = params.min_p;
     out->spec.repeat_penalty = params.repeat_penalty;
     out->spec.repeat_last_n = params.repeat_last_n;
+    out->spec.xtc_threshold = OPENAI_XTC_THRESHOLD; /* waits for xtc_probability */
     out->spec.max_tokens = kind == REQUEST_TEXT ? OPENAI_TEXT_DEFAULT_TOKENS : 0;
     out->body.max_bytes = PROTO_MAX_PROMPT_BYTES;
 }

@@ -57,6 +57,33 @@ static bool put_stops(const struct ask *ask, json_t *body)
     return json_object_set_new(body, "stop", list) == 0 && good;
 }
 
+static bool put_sampling(const struct ask *ask, json_t *body)
+{
+    const struct run *run = ask->run;
+    const struct {
+        const char *option, *field;
+        double value;
+    } numbers[] = {
+        {"temperature", "temperature", run->temperature},
+        {"top-p", "top_p", run->top_p},
+        {"min-p", "min_p", run->min_p},
+        {"typical-p", "typical_p", run->typical_p},
+        {"repeat-penalty", "repeat_penalty", run->repeat_penalty},
+        {"frequency-penalty", "frequency_penalty", run->frequency_penalty},
+        {"presence-penalty", "presence_penalty", run->presence_penalty},
+        {"dry-multiplier", "dry_multiplier", run->dry_multiplier},
+        {"xtc-probability", "xtc_probability", run->xtc_probability},
+        {"xtc-threshold", "xtc_threshold", run->xtc_threshold},
+    };
+    bool good =
+        put_if(ask, body, "top-k", "top_k", json_integer(run->top_k)) &&
+        put_if(ask, body, "repeat-last-n", "repeat_last_n", json_integer(run->repeat_last_n));
+
+    for (size_t i = 0; good && i < COUNT_OF(numbers); i++)
+        good = put_if(ask, body, numbers[i].option, numbers[i].field, json_real(numbers[i].value));
+    return good;
+}
+
 static json_t *request_body(const struct ask *ask, json_t *messages, const char *prompt)
 {
     const struct run *run = ask->run;
@@ -70,12 +97,7 @@ static json_t *request_body(const struct ask *ask, json_t *messages, const char 
     if (good && !messages && !given(ask, "max-tokens"))
         good = json_object_set_new(body, "max_tokens", json_integer(1 << 30)) == 0;
     good = good && put_if(ask, body, "max-tokens", "max_tokens", json_integer(run->max_tokens));
-    good = good && put_if(ask, body, "temperature", "temperature", json_real(run->temperature));
-    good = good && put_if(ask, body, "top-k", "top_k", json_integer(run->top_k));
-    good = good && put_if(ask, body, "top-p", "top_p", json_real(run->top_p));
-    good = good && put_if(ask, body, "min-p", "min_p", json_real(run->min_p));
-    good = good &&
-           put_if(ask, body, "repeat-penalty", "repeat_penalty", json_real(run->repeat_penalty));
+    good = good && put_sampling(ask, body);
     good = good && put_if(ask, body, "seed", "seed", json_integer((json_int_t)run->seed));
     good = good && put_stops(ask, body);
     if (good && run->ignore_end)

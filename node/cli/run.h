@@ -6,8 +6,9 @@
 
 struct run {
     const char *system;
-    uint32_t max_tokens, top_k;
-    double temperature, top_p, min_p, repeat_penalty;
+    uint32_t max_tokens, top_k, repeat_last_n;
+    double temperature, top_p, min_p, typical_p, repeat_penalty;
+    double frequency_penalty, presence_penalty, dry_multiplier, xtc_probability, xtc_threshold;
     uint64_t seed;
     struct option_list stops;
     bool raw, quiet, plan, ignore_end, alone;

@@ -69,6 +69,36 @@ static enum status prepare_check(struct message_prepare *p)
     return STATUS_OK;
 }
 
+/* Of the fields that came later; their zero is always right. */
+static enum status shaping_check(const struct request_spec *spec, struct fault *fault)
+{
+    const struct {
+        const char *name;
+        double value, low, high;
+    } ranges[] = {
+        {"typical_p", (double)spec->typical_p, 0, 1},
+        {"frequency_penalty", (double)spec->frequency_penalty, -100, 100},
+        {"presence_penalty", (double)spec->presence_penalty, -100, 100},
+        {"dry_multiplier", (double)spec->dry_multiplier, 0, 100},
+        {"dry_base", (double)spec->dry_base, 0, 100},
+        {"dry_last_n", (double)spec->dry_last_n, 0, PROTO_MAX_HISTORY},
+        {"xtc_probability", (double)spec->xtc_probability, 0, 1},
+        {"xtc_threshold", (double)spec->xtc_threshold, 0, 1},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(ranges); i++)
+        if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high)) /* or NaN */
+            return fault_set(fault, STATUS_INVALID, "%s must lie between %g and %g", ranges[i].name,
+                             ranges[i].low, ranges[i].high);
+    if (spec->n_biases > PROTO_MAX_BIASES)
+        return fault_set(fault, STATUS_INVALID, "logit_bias names %u tokens, at most %d can be had",
+                         spec->n_biases, PROTO_MAX_BIASES);
+    for (uint32_t i = 0; i < spec->n_biases; i++)
+        if (!(fabs((double)spec->biases[i].bias) <= 100))
+            return fault_set(fault, STATUS_INVALID, "logit_bias must lie between -100 and 100");
+    return STATUS_OK;
+}
+
 enum status spec_check(struct request_spec *spec, struct fault *fault)
 {
     END(spec->model);
@@ -84,10 +114,10 @@ enum status spec_check(struct request_spec *spec, struct fault *fault)
         return fault_set(fault, STATUS_INVALID, "top_p and min_p must lie between 0 and 1");
     if (!isfinite(spec->repeat_penalty) || spec->repeat_penalty <= 0)
         return fault_set(fault, STATUS_INVALID, "repeat_penalty must be more than 0");
-    if (spec->repeat_last_n > MAX_HISTORY)
+    if (spec->repeat_last_n > PROTO_MAX_HISTORY)
         return fault_set(fault, STATUS_INVALID, "repeat_last_n is %u, at most %d can be had",
-                         spec->repeat_last_n, MAX_HISTORY);
-    return STATUS_OK;
+                         spec->repeat_last_n, PROTO_MAX_HISTORY);
+    return shaping_check(spec, fault);
 }
 
 static enum status ids_check(const struct message *m, uint32_t n)

@@ -33,10 +33,11 @@ struct sample_job {
     uint32_t row;      /* of the pass */
     uint64_t sequence; /* control's key of the sequence; names the detokenizer in the shell */
     struct sample_params params;
-    uint64_t position;  /* length of the sequence */
-    uint32_t n_history; /* the last tokens of it, 0 where the penalty is off */
-    uint32_t *history;  /* owned by the pass */
-    uint32_t token;     /* the outcome, filled by the shell */
+    uint64_t position;          /* length of the sequence */
+    uint32_t n_history;         /* the last tokens of it, as many as the penalties look back on */
+    uint32_t *history;          /* owned by the pass, as is what params.biases points to */
+    struct sample_bias *biases; /* [PROTO_MAX_BIASES] */
+    uint32_t token;             /* the outcome, filled by the shell */
 };
 struct control_pass {
     struct message *
@@ -45,6 +46,8 @@ struct control_pass {
     uint32_t *tokens; /* [n_rows]: embed these first; NULL on later stages */
     uint32_t n_samples;
     struct sample_job *samples;
+    uint32_t *history; /* what the jobs' pointers lead into */
+    struct sample_bias *biases;
 };
 void control_pass_free(struct control_pass **pass);
 

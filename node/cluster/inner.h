@@ -22,7 +22,6 @@ enum {
     MAX_STAGES_HERE = 32,
     MAX_REQUESTS = 1024,  /* of this node's API at once */
     MAX_SEQUENCES = 2048, /* at this head at once */
-    MAX_HISTORY = 1024,   /* repeat_last_n */
     MAX_CTX_TOKENS = 1 << 24
 };
 
@@ -103,7 +102,8 @@ struct work {
     struct origin origin;
     struct instance *instance;
     struct request_spec spec;
-    char *body; /* until it is tokenized */
+    struct sample_bias biases[PROTO_MAX_BIASES]; /* of the sequence's params */
+    char *body;                                  /* until it is tokenized */
     size_t body_bytes;
     struct stream stream;
     bool has_text_state; /* the shell keeps a detokenizer for it */
@@ -320,7 +320,7 @@ void ring_head_done(struct control *c, const struct control_event *event);
 void ring_pass(struct control *c, struct mesh_link *link, struct message *message);
 void ring_clear(struct instance *instance);
 struct instance *ring_instance(struct control *c, const struct instance_ref *ref);
-struct control_pass *pass_new(uint32_t max_rows, uint32_t n_slots);
+struct control_pass *pass_new(uint32_t max_rows, uint32_t n_slots, uint32_t n_ctx_tokens);
 
 /* stage.c */
 void stage_prepare(struct control *c, struct mesh_link *link,

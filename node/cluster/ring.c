@@ -18,42 +18,40 @@
 #include <assert.h>
 #include <string.h>
 
-/* A control_pass with the arrays that belong to it. */
-struct pass_box {
-    struct control_pass pass; /* first, so that one is the other */
-    uint32_t *history;        /* [n_slots, MAX_HISTORY] */
-};
-
 void control_pass_free(struct control_pass **pass)
 {
-    struct pass_box *box = (struct pass_box *)*pass;
+    struct control_pass *p = *pass;
 
-    if (!box)
+    if (!p)
         return;
-    message_free(&box->pass.message);
-    mem_free(box->pass.tokens);
-    mem_free(box->pass.samples);
-    mem_free(box->history);
-    mem_free(box);
+    message_free(&p->message);
+    mem_free(p->tokens);
+    mem_free(p->samples);
+    mem_free(p->history);
+    mem_free(p->biases);
+    mem_free(p);
     *pass = NULL;
 }
 
-struct control_pass *pass_new(uint32_t max_rows, uint32_t n_slots)
+struct control_pass *pass_new(uint32_t max_rows, uint32_t n_slots, uint32_t n_ctx_tokens)
 {
-    struct pass_box *box = MEM_NEW(struct pass_box);
-    struct control_pass *pass = box ? &box->pass : NULL;
+    size_t n_history = n_ctx_tokens < PROTO_MAX_HISTORY ? n_ctx_tokens : PROTO_MAX_HISTORY;
+    struct control_pass *pass = MEM_NEW(struct control_pass);
 
     if (!pass || !max_rows)
         return pass;
     pass->tokens = MEM_NEW_N(uint32_t, max_rows);
     pass->samples = MEM_NEW_N(struct sample_job, n_slots);
-    box->history = MEM_NEW_N(uint32_t, (size_t)n_slots * MAX_HISTORY);
-    if (!pass->tokens || !pass->samples || !box->history) {
+    pass->history = MEM_NEW_N(uint32_t, n_slots * n_history);
+    pass->biases = MEM_NEW_N(struct sample_bias, (size_t)n_slots * PROTO_MAX_BIASES);
+    if (!pass->tokens || !pass->samples || !pass->history || !pass->biases) {
         control_pass_free(&pass);
         return NULL;
     }
-    for (uint32_t i = 0; i < n_slots; i++)
-        pass->samples[i].history = box->history + (size_t)i * MAX_HISTORY;
+    for (uint32_t i = 0; i < n_slots; i++) {
+        pass->samples[i].history = pass->history + i * n_history;
+        pass->samples[i].biases = pass->biases + (size_t)i * PROTO_MAX_BIASES;
+    }
     return pass;
 }
 
@@ -88,7 +86,7 @@ static struct control_pass *ring_draft(struct instance *instance)
     if (instance->n_spare)
         pass = instance->spare[--instance->n_spare];
     else
-        pass = pass_new(instance->max_rows, instance->n_slots);
+        pass = pass_new(instance->max_rows, instance->n_slots, instance->n_ctx_tokens);
     if (pass && !pass->message)
         pass->message = message_new(MESSAGE_PASS);
     if (!pass || !pass->message) {

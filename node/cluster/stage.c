@@ -250,7 +250,7 @@ void stage_pass(struct control *c, struct mesh_link *link, struct message *messa
         stage_pass_failed(c, s, STATUS_FORMAT, "a pass came that does not fit the stage");
         goto out;
     }
-    pass = pass_new(0, 0);
+    pass = pass_new(0, 0, 0);
     if (pass) {
         pass->message = message;
         message = NULL;

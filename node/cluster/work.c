@@ -193,6 +193,35 @@ uint32_t works_of(const struct control *c, const struct instance *instance, uint
     return n;
 }
 
+/* XTC wants both its numbers: a threshold of 0 would leave the least likely of all tokens. */
+static void work_shape(struct work *w)
+{
+    const struct request_spec *spec = &w->spec;
+
+    w->sequence.params = (struct sample_params){
+        .temperature = spec->temperature,
+        .top_k = spec->top_k,
+        .top_p = spec->top_p,
+        .min_p = spec->min_p,
+        .repeat_penalty = spec->repeat_penalty,
+        .repeat_last_n = spec->repeat_last_n,
+        .seed = spec->seed,
+        .typical_p = spec->typical_p,
+        .frequency_penalty = spec->frequency_penalty,
+        .presence_penalty = spec->presence_penalty,
+        .dry_multiplier = spec->dry_multiplier,
+        .dry_base = spec->dry_base,
+        .dry_allowed_length = spec->dry_allowed_length,
+        .dry_last_n = spec->dry_last_n,
+        .xtc_probability = spec->xtc_threshold > 0 ? spec->xtc_probability : 0,
+        .xtc_threshold = spec->xtc_threshold,
+        .biases = w->biases,
+        .n_biases = spec->n_biases,
+    };
+    for (uint32_t i = 0; i < spec->n_biases; i++)
+        w->biases[i] = (struct sample_bias){spec->biases[i].id, spec->biases[i].bias};
+}
+
 static struct work *work_new(const struct request_spec *spec, const char *body, size_t body_bytes)
 {
     struct work *w = MEM_NEW(struct work);
@@ -207,13 +236,7 @@ static struct work *work_new(const struct request_spec *spec, const char *body, 
     w->body_bytes = body_bytes;
     w->spec = *spec;
     stream_init(&w->stream, spec);
-    w->sequence.params = (struct sample_params){.temperature = spec->temperature,
-                                                .top_k = spec->top_k,
-                                                .top_p = spec->top_p,
-                                                .min_p = spec->min_p,
-                                                .repeat_penalty = spec->repeat_penalty,
-                                                .repeat_last_n = spec->repeat_last_n,
-                                                .seed = spec->seed};
+    work_shape(w);
     return w;
 }
 
@@ -253,10 +276,29 @@ out:
         reply_fault(c, &origin, &fault);
 }
 
+/* The model is open, so it is known which tokens there are. */
+static bool work_biases_exist(struct control *c, struct work *w)
+{
+    struct fault fault = {0};
+
+    for (uint32_t i = 0; i < w->spec.n_biases; i++) {
+        if (w->biases[i].id < w->instance->model->n_vocab)
+            continue;
+        (void)fault_set(&fault, STATUS_INVALID, "logit_bias names token %u; %s has %u tokens",
+                        w->biases[i].id, w->instance->name, w->instance->model->n_vocab);
+        work_end(c, w, REQUEST_END_ERROR, &fault);
+        return false;
+    }
+    return true;
+}
+
 static void work_tokenize(struct control *c, struct work *w)
 {
-    struct control_action *action = action_add(c, ACTION_TOKENIZE);
+    struct control_action *action;
 
+    if (!work_biases_exist(c, w))
+        return;
+    action = action_add(c, ACTION_TOKENIZE);
     if (!action)
         return;
     action->tokenize.sequence = w->sequence.key;

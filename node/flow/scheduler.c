@@ -174,13 +174,27 @@ static void admit(struct scheduler *s)
 
 /* ---------------------------------------------------------------- one pass */
 
+/* How many of the last tokens the sampler will look at. */
+static uint32_t history_of(const struct sequence *q)
+{
+    const struct sample_params *params = &q->params;
+    uint32_t n = 0;
+
+    if (params->repeat_penalty != 1.0f || params->frequency_penalty != 0.0f ||
+        params->presence_penalty != 0.0f)
+        n = params->repeat_last_n;
+    if (params->dry_multiplier > 0.0f && (!params->dry_last_n || params->dry_last_n > n))
+        n = params->dry_last_n ? params->dry_last_n : PROTO_MAX_HISTORY;
+    n = n < PROTO_MAX_HISTORY ? n : PROTO_MAX_HISTORY;
+    return n < q->n_tokens ? n : q->n_tokens;
+}
+
+/* Everything is copied: the sequence may be gone before the pass is. */
 static void add_sample(struct control_pass *pass, const struct sequence *q, uint32_t row)
 {
     struct sample_job *job = &pass->samples[pass->n_samples++];
-    uint32_t n = 0;
+    uint32_t n = history_of(q);
 
-    if (q->params.repeat_penalty != 1.0f)
-        n = q->params.repeat_last_n < q->n_tokens ? q->params.repeat_last_n : q->n_tokens;
     job->row = row;
     job->sequence = q->key;
     job->params = q->params;
@@ -188,6 +202,9 @@ static void add_sample(struct control_pass *pass, const struct sequence *q, uint
     job->n_history = n;
     if (n)
         memcpy(job->history, q->tokens + (q->n_tokens - n), n * sizeof *job->history);
+    job->params.biases = job->biases;
+    if (q->params.n_biases)
+        memcpy(job->biases, q->params.biases, q->params.n_biases * sizeof *job->biases);
 }
 
 /* The next n rows of a sequence; the last known token's row is sampled. */

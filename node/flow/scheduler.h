@@ -20,8 +20,9 @@ enum sequence_state {
 struct sequence {
     uint64_t key; /* names it in sample jobs */
     unsigned state;
-    struct sample_params params;
-    uint32_t *tokens; /* [capacity], owned: the prompt, then what was sampled */
+    struct sample_params params; /* repeat_last_n, dry_last_n ≤ PROTO_MAX_HISTORY, n_biases ≤
+                                  * PROTO_MAX_BIASES; the biases are the caller's */
+    uint32_t *tokens;            /* [capacity], owned: the prompt, then what was sampled */
     uint32_t n_prompt, n_tokens, capacity;
     uint32_t n_placed;  /* positions [0, n_placed) were put into passes */
     uint32_t n_flights; /* passes on their way that hold rows of it */

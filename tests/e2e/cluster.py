@@ -16,7 +16,11 @@ from netns import Node, enter_namespace, long_form, meet, now, run_cases  # noqa
 
 MEET_LIMIT = 3
 PROMPT = "Once upon a time"
-OPTIONS = ("--seed", "7", "--temperature", "0.8", "--max-tokens", "48", "--quiet")
+PLAIN = ("--seed", "7", "--temperature", "0.8", "--max-tokens", "48", "--quiet")
+# All that goes to the sampler of the head, wherever that is.
+OPTIONS = PLAIN + ("--frequency-penalty", "1", "--presence-penalty", "1", "--typical-p", "0.9",
+                   "--dry-multiplier", "0.8", "--xtc-probability", "0.5", "--xtc-threshold", "0.02",
+                   "--repeat-last-n", "100", "--min-p", "0")
 # What makes the demo model need all three: openblas wants more working memory.
 MEMORY = {"native": "13M", "openblas": "14700K"}
 
@@ -49,6 +53,8 @@ def answers_of(cluster, engine):
     alone = cluster.start(0, "--context", "256", "--no-discovery", "--engine", engine,
                           name="alone").ready()
     texts += [alone.prompt("tiny", PROMPT, *OPTIONS).good() for _ in range(2)]
+    plain = alone.prompt("tiny", PROMPT, *PLAIN).good()
+    assert plain != texts[0], f"the sampling options changed nothing: {plain}"
     alone.stop()
     return texts, stages
 

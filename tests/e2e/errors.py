@@ -329,9 +329,9 @@ def http_errors(node):
     for field, value in (("temperature", "hot"), ("temperature", 9), ("top_p", []), ("top_k", 1.5),
                          ("max_tokens", -1), ("max_tokens", "4"), ("seed", {}), ("stream", "yes"),
                          ("messages", "hi"), ("messages", []), ("model", 5), ("stop", 5),
-                         ("n", 2), ("logprobs", True), ("logit_bias", {"1": 1}),
+                         ("n", 2), ("logprobs", True), ("logit_bias", {"x": 1}),
                          ("response_format", {"type": "json_object"}), ("tool_choice", "required"),
-                         ("presence_penalty", 1.0), ("audio", {"voice": "x"}), ("temprature", 1)):
+                         ("presence_penalty", 3.0), ("audio", {"voice": "x"}), ("temprature", 1)):
         node.refuses(400, "POST", path, chat(**{field: value}), param=field)
     picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
     node.refuses(400, "POST", path, chat(messages=picture), param="messages[0].content[0]")

@@ -1,6 +1,7 @@
 /* Requests at their front and head, names, and a control that nothing can break. */
 #include "tests/unit/node/rig.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -281,6 +282,43 @@ static void a_seed_that_is_given_stays(void **state)
     assert_int_equal(done_of(rig)->status, STATUS_INVALID);
 }
 
+static void sampling_settings_out_of_bounds_are_answered(void **state)
+{
+    struct rig *rig = *state;
+    const struct {
+        struct request_spec spec;
+        const char *word;
+    } cases[] = {
+        {{.typical_p = 1.5f}, "typical_p"},
+        {{.frequency_penalty = NAN}, "frequency_penalty"},
+        {{.presence_penalty = -INFINITY}, "presence_penalty"},
+        {{.dry_multiplier = -1}, "dry_multiplier"},
+        {{.dry_base = 1000}, "dry_base"},
+        {{.dry_last_n = PROTO_MAX_HISTORY + 1}, "dry_last_n"},
+        {{.xtc_probability = 2}, "xtc_probability"},
+        {{.xtc_threshold = -0.5f}, "xtc_threshold"},
+        {{.n_biases = PROTO_MAX_BIASES + 1}, "logit_bias"},
+        {{.n_biases = 1, .biases = {{1, NAN}}}, "logit_bias"},
+        {{.n_biases = 1, .biases = {{1, 101}}}, "logit_bias"},
+    };
+
+    rig_request(rig, 9, "tiny"); /* makes the instance */
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct control_event event = {0};
+
+        event.request.handle = 20 + i;
+        event.request.spec = cases[i].spec;
+        event.request.spec.repeat_penalty = 1;
+        event.request.spec.kind = REQUEST_TEXT;
+        (void)snprintf(event.request.spec.model, sizeof event.request.spec.model, "tiny");
+        event.request.body = "x";
+        event.request.body_bytes = 1;
+        step_kind(rig, EVENT_REQUEST, &event);
+        assert_int_equal(done_of(rig)->status, STATUS_INVALID);
+        assert_non_null(strstr(done_of(rig)->text, cases[i].word));
+    }
+}
+
 static void a_head_that_forgets_is_given_up(void **state)
 {
     struct rig *rig = *state;
@@ -453,6 +491,7 @@ int main(void)
         T(a_prompt_as_long_as_the_context_is_told_the_numbers),
         T(past_the_queue_it_is_busy),
         T(a_seed_that_is_given_stays),
+        T(sampling_settings_out_of_bounds_are_answered),
         T(a_head_that_forgets_is_given_up),
         T(a_front_too_small_to_head_asks_a_larger_node_once),
         T(a_model_file_that_does_not_open_is_told),

@@ -168,6 +168,82 @@ static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
     assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 1); /* on with the next token */
 }
 
+static void request_with(struct rig *rig, uint64_t handle, const struct request_spec *spec)
+{
+    struct control_event event = {.kind = EVENT_REQUEST};
+
+    event.request.handle = handle;
+    event.request.spec = *spec;
+    event.request.spec.kind = REQUEST_TEXT;
+    event.request.spec.repeat_penalty = 1;
+    (void)snprintf(event.request.spec.model, sizeof event.request.spec.model, "toy");
+    event.request.body = "hello";
+    event.request.body_bytes = 5;
+    rig_step(rig, &event);
+}
+
+static void sampling_settings_reach_the_sampler(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+    const struct request_spec spec = {.temperature = 0.5f,
+                                      .top_p = 1,
+                                      .repeat_last_n = 3,
+                                      .typical_p = 0.25f,
+                                      .frequency_penalty = -1,
+                                      .presence_penalty = 2,
+                                      .dry_multiplier = 3,
+                                      .dry_base = 4,
+                                      .dry_allowed_length = 5,
+                                      .dry_last_n = 4,
+                                      .xtc_probability = 0.5f,
+                                      .xtc_threshold = 0.125f,
+                                      .n_biases = 2,
+                                      .biases = {{1, -100}, {99, 0.5f}}};
+    const struct sample_params *params;
+    struct control_pass *pass;
+
+    (void)ready(rig, link);
+    request_with(rig, 2, &spec);
+    assert_int_equal(rig_count(rig, ACTION_TOKENIZE), 1);
+    prompt_is_tokenized(rig, 2, 5);
+    pass = rig_pass_of(rig, ACTION_RUN_STAGE);
+    assert_int_equal(pass->n_samples, 1);
+    assert_int_equal(pass->samples[0].n_history, 4);
+    params = &pass->samples[0].params;
+    rig_closed(rig, link, STATUS_CLOSED, "reset"); /* the request ends, the pass is still out */
+    assert_int_equal(rig_action(rig, ACTION_DONE, 0)->done.done.status, STATUS_LOST);
+    rig_tick(rig, 1);
+    assert_int_equal((int)(params->typical_p * 1000), 250);
+    assert_int_equal((int)params->frequency_penalty, -1);
+    assert_int_equal((int)params->presence_penalty, 2);
+    assert_int_equal((int)params->dry_multiplier, 3);
+    assert_int_equal((int)params->dry_base, 4);
+    assert_int_equal(params->dry_allowed_length, 5);
+    assert_int_equal(params->dry_last_n, 4);
+    assert_int_equal((int)(params->xtc_probability * 1000), 500);
+    assert_int_equal((int)(params->xtc_threshold * 1000), 125);
+    assert_int_equal(params->n_biases, 2);
+    assert_int_equal(params->biases[0].id, 1);
+    assert_int_equal((int)params->biases[0].bias, -100);
+    assert_int_equal(params->biases[1].id, 99);
+    control_pass_free(&pass);
+}
+
+static void a_bias_of_no_token_is_an_error(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+    const struct request_spec spec = {.n_biases = 1, .biases = {{100, 1}}};
+
+    (void)ready(rig, link);
+    request_with(rig, 2, &spec);
+    assert_int_equal(rig_count(rig, ACTION_TOKENIZE), 0);
+    assert_int_equal(rig_action(rig, ACTION_DONE, 0)->done.done.status, STATUS_INVALID);
+    assert_non_null(
+        strstr(rig_action(rig, ACTION_DONE, 0)->done.done.text, "token 100; toy has 100"));
+}
+
 static void a_lost_worker_ends_everything_in_the_same_step(void **state)
 {
     struct rig *rig = *state;
@@ -389,6 +465,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         T(a_model_for_two_is_prepared_loaded_probed_and_used),
+        T(sampling_settings_reach_the_sampler),
+        T(a_bias_of_no_token_is_an_error),
         T(a_lost_worker_ends_everything_in_the_same_step),
         T(a_refusal_counts_for_the_next_plan),
         T(who_does_not_answer_is_left_out),

@@ -195,9 +195,6 @@ static void test_fields_that_matter_are_refused(void **state)
         {"\"logprobs\":true", "logprobs"},
         {"\"logprobs\":1", "logprobs"},
         {"\"top_logprobs\":2", "top_logprobs"},
-        {"\"logit_bias\":{\"1\":2}", "logit_bias"},
-        {"\"presence_penalty\":0.5", "presence_penalty"},
-        {"\"frequency_penalty\":-1", "frequency_penalty"},
         {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
         {"\"response_format\":\"json\"", "response_format"},
         {"\"tool_choice\":\"required\"", "tool_choice"},
@@ -244,6 +241,91 @@ static void test_fields_that_matter_are_refused(void **state)
     refused(REQUEST_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", 400, "model");
     refused(REQUEST_CHAT, "{\"model\":5}", 400, "model");
     refused(REQUEST_CHAT, "{\"model\":\"\"}", 400, "model");
+}
+
+static void test_sampling_extras(void **state)
+{
+    struct openai_request request;
+
+    (void)state;
+    accepted(REQUEST_TEXT,
+             "{" TEXT ",\"frequency_penalty\":-2,\"presence_penalty\":1.5,\"typical_p\":0.25,"
+             "\"dry_multiplier\":0.5,\"dry_base\":1.25,\"dry_allowed_length\":3,"
+             "\"dry_last_n\":77,\"xtc_probability\":0.75,\"xtc_threshold\":0.125,"
+             "\"repetition_penalty\":1.5,\"logit_bias\":{\"5\":-100,\"4294967295\":0.5}}",
+             &request);
+    assert_int_equal((int)(request.spec.frequency_penalty * 1000), -2000);
+    assert_int_equal((int)(request.spec.presence_penalty * 1000), 1500);
+    assert_int_equal((int)(request.spec.typical_p * 1000), 250);
+    assert_int_equal((int)(request.spec.dry_multiplier * 1000), 500);
+    assert_int_equal((int)(request.spec.dry_base * 1000), 1250);
+    assert_int_equal(request.spec.dry_allowed_length, 3);
+    assert_int_equal(request.spec.dry_last_n, 77);
+    assert_int_equal((int)(request.spec.xtc_probability * 1000), 750);
+    assert_int_equal((int)(request.spec.xtc_threshold * 1000), 125);
+    assert_int_equal((int)(request.spec.repeat_penalty * 1000), 1500);
+    assert_int_equal(request.spec.n_biases, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct token_bias *bias = &request.spec.biases[i];
+
+        assert_int_equal((int)(bias->bias * 10), bias->id == 5 ? -1000 : 5);
+        assert_true(bias->id == 5 || bias->id == UINT32_MAX);
+    }
+    openai_request_free(&request);
+    accepted(REQUEST_CHAT, "{" CHAT ",\"dry_last_n\":-1,\"logit_bias\":{}}", &request);
+    assert_int_equal(request.spec.dry_last_n, 0);
+    assert_int_equal(request.spec.n_biases, 0);
+    openai_request_free(&request);
+    /* off where they are not named */
+    accepted(REQUEST_CHAT, "{" CHAT ",\"logit_bias\":null}", &request);
+    assert_true(request.spec.frequency_penalty == 0 && request.spec.presence_penalty == 0 &&
+                request.spec.typical_p == 0 && request.spec.dry_multiplier == 0 &&
+                request.spec.xtc_probability == 0 && request.spec.n_biases == 0);
+    openai_request_free(&request);
+}
+
+static void test_sampling_extras_are_checked(void **state)
+{
+    static const struct {
+        const char *json, *param;
+    } cases[] = {
+        {"\"frequency_penalty\":2.5", "frequency_penalty"},
+        {"\"frequency_penalty\":\"1\"", "frequency_penalty"},
+        {"\"presence_penalty\":-3", "presence_penalty"},
+        {"\"presence_penalty\":true", "presence_penalty"},
+        {"\"typical_p\":1.5", "typical_p"},
+        {"\"typical_p\":[]", "typical_p"},
+        {"\"dry_multiplier\":-1", "dry_multiplier"},
+        {"\"dry_base\":{}", "dry_base"},
+        {"\"dry_allowed_length\":1.5", "dry_allowed_length"},
+        {"\"dry_last_n\":-2", "dry_last_n"},
+        {"\"dry_last_n\":16385", "dry_last_n"},
+        {"\"repeat_last_n\":16385", "repeat_last_n"},
+        {"\"xtc_probability\":2", "xtc_probability"},
+        {"\"xtc_threshold\":\"x\"", "xtc_threshold"},
+        {"\"logit_bias\":5", "logit_bias"},
+        {"\"logit_bias\":[1]", "logit_bias"},
+        {"\"logit_bias\":{\"hello\":1}", "logit_bias"},
+        {"\"logit_bias\":{\"\":1}", "logit_bias"},
+        {"\"logit_bias\":{\"-1\":1}", "logit_bias"},
+        {"\"logit_bias\":{\"4294967296\":1}", "logit_bias"},
+        {"\"logit_bias\":{\"1\":101}", "logit_bias.1"},
+        {"\"logit_bias\":{\"7\":\"1\"}", "logit_bias.7"},
+        {"\"logit_bias\":{\"7\":null}", "logit_bias.7"},
+    };
+    char json[4000];
+    size_t n;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        (void)snprintf(json, sizeof json, "{" CHAT ",%s}", cases[i].json);
+        refused(REQUEST_CHAT, json, 400, cases[i].param);
+    }
+    n = (size_t)snprintf(json, sizeof json, "{" CHAT ",\"logit_bias\":{\"0\":1");
+    for (int i = 1; i <= PROTO_MAX_BIASES; i++)
+        n += (size_t)snprintf(json + n, sizeof json - n, ",\"%d\":1", i);
+    (void)snprintf(json + n, sizeof json - n, "}}");
+    refused(REQUEST_CHAT, json, 400, "logit_bias");
 }
 
 static void test_tool_choice_none_drops_tools(void **state)
@@ -415,6 +497,8 @@ int main(void)
         cmocka_unit_test(test_messages_become_plain),
         cmocka_unit_test(test_wrong_messages),
         cmocka_unit_test(test_fields_that_matter_are_refused),
+        cmocka_unit_test(test_sampling_extras),
+        cmocka_unit_test(test_sampling_extras_are_checked),
         cmocka_unit_test(test_tool_choice_none_drops_tools),
         cmocka_unit_test(test_broken_json),
         cmocka_unit_test(test_bounds_before_building),

@@ -14,6 +14,7 @@ struct pass { /* room for one pass */
     struct message message;
     uint32_t tokens[ROWS], history[SLOTS][64];
     struct sample_job samples[SLOTS];
+    struct sample_bias biases[SLOTS][PROTO_MAX_BIASES];
     struct control_pass pass;
 };
 
@@ -51,8 +52,10 @@ static bool fill(struct scheduler *s, struct pass *p, uint64_t number, uint64_t 
     p->pass.message = &p->message;
     p->pass.tokens = p->tokens;
     p->pass.samples = p->samples;
-    for (int i = 0; i < SLOTS; i++)
+    for (int i = 0; i < SLOTS; i++) {
         p->samples[i].history = p->history[i];
+        p->samples[i].biases = p->biases[i];
+    }
     return scheduler_fill(s, now_us, &p->pass);
 }
 
@@ -270,6 +273,73 @@ static void history_is_given_only_where_a_penalty_asks(void **state)
     mem_free(b.tokens);
 }
 
+/* How many tokens, and that they are the last ones. */
+static uint32_t history_with(const struct sample_params *params, uint32_t n_prompt)
+{
+    struct scheduler *s = make(2, 100, 64, 1);
+    struct sequence q;
+    struct pass p;
+    uint32_t n;
+
+    sequence_make(&q, 1, n_prompt, n_prompt + 1);
+    q.params = *params;
+    assert_int_equal(scheduler_add(s, &q), STATUS_OK);
+    assert_true(fill(s, &p, 1, 0));
+    assert_int_equal(p.pass.n_samples, 1);
+    n = p.samples[0].n_history;
+    assert_true(n <= n_prompt);
+    for (uint32_t i = 0; i < n; i++)
+        assert_int_equal(p.samples[0].history[i], q.tokens[n_prompt - n + i]);
+    scheduler_free(&s);
+    mem_free(q.tokens);
+    return n;
+}
+
+static void each_penalty_gets_the_history_that_it_looks_back_on(void **state)
+{
+    struct sample_params off = {.repeat_penalty = 1, .repeat_last_n = 4, .dry_last_n = 9};
+    struct sample_params params = off;
+
+    (void)state;
+    assert_int_equal(history_with(&off, 12), 0);
+    params.frequency_penalty = -0.5f;
+    assert_int_equal(history_with(&params, 12), 4);
+    params = off;
+    params.presence_penalty = 0.5f;
+    assert_int_equal(history_with(&params, 12), 4);
+    assert_int_equal(history_with(&params, 3), 3);
+    params.dry_multiplier = 0.8f;
+    assert_int_equal(history_with(&params, 12), 9); /* the longer of the two */
+    params.repeat_last_n = 10;
+    assert_int_equal(history_with(&params, 12), 10);
+    params.dry_last_n = 0; /* as many as there are */
+    assert_int_equal(history_with(&params, 12), 12);
+    params.presence_penalty = 0;
+    assert_int_equal(history_with(&params, 12), 12);
+}
+
+static void biases_travel_as_a_copy(void **state)
+{
+    struct scheduler *s = make(2, 100, 64, 1);
+    struct sample_bias biases[2] = {{5, -1.0f}, {7, 2.0f}};
+    struct sequence q;
+    struct pass p;
+
+    (void)state;
+    sequence_make(&q, 1, 3, 5);
+    q.params.biases = biases;
+    q.params.n_biases = 2;
+    assert_int_equal(scheduler_add(s, &q), STATUS_OK);
+    assert_true(fill(s, &p, 1, 0));
+    memset(biases, 0, sizeof biases); /* the request is gone */
+    assert_ptr_equal(p.samples[0].params.biases, p.biases[0]);
+    assert_int_equal(p.samples[0].params.n_biases, 2);
+    assert_int_equal(p.biases[0][1].id, 7);
+    assert_true(p.biases[0][1].bias > 1.9f && p.biases[0][0].bias < -0.9f);
+    scheduler_free(&s);
+    mem_free(q.tokens);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +351,8 @@ int main(void)
         cmocka_unit_test(a_freed_slot_is_cleared_soon_even_when_nothing_runs),
         cmocka_unit_test(a_sequence_that_never_ran_needs_no_clear),
         cmocka_unit_test(history_is_given_only_where_a_penalty_asks),
+        cmocka_unit_test(each_penalty_gets_the_history_that_it_looks_back_on),
+        cmocka_unit_test(biases_travel_as_a_copy),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

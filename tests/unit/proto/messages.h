@@ -104,6 +104,18 @@ static inline void fill_submit(struct message_submit *submit)
     spec->n_stops = PROTO_MAX_STOPS;
     for (unsigned i = 0; i < PROTO_MAX_STOPS; i++)
         fill_text(spec->stops[i], PROTO_MAX_STOP_BYTES, i);
+    spec->typical_p = 0.25f;
+    spec->frequency_penalty = -1.5f;
+    spec->presence_penalty = 1.25f;
+    spec->dry_multiplier = 0.8f;
+    spec->dry_base = 1.7f;
+    spec->dry_allowed_length = UINT32_MAX - 1;
+    spec->dry_last_n = UINT32_MAX - 2;
+    spec->xtc_probability = 0.5f;
+    spec->xtc_threshold = 0.1f;
+    spec->n_biases = PROTO_MAX_BIASES;
+    for (unsigned i = 0; i < PROTO_MAX_BIASES; i++)
+        spec->biases[i] = (struct token_bias){UINT32_MAX - i, 1.0f / (float)(i + 1)};
 }
 
 static inline void fill_done(struct message_done *done)

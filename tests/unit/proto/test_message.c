@@ -253,6 +253,57 @@ static void test_numbers_are_checked(void **state)
     assert_int_equal(judge(MESSAGE_DONE, &w, 0, NULL), STATUS_OK);
 }
 
+static void put_float(struct wire *w, unsigned field, float v)
+{
+    put_varint(w, field << 3 | 5);
+    memcpy(w->bytes + w->n, &v, sizeof v);
+    w->n += sizeof v;
+}
+
+static enum status judge_spec(const struct wire *spec, const char *expected)
+{
+    struct wire w = {.n = 0};
+
+    put_number(&w, 1, 7);
+    put_blob(&w, 2, spec->bytes, spec->n);
+    return judge(MESSAGE_SUBMIT, &w, 0, expected);
+}
+
+static void test_sampling_settings_are_checked(void **state)
+{
+    static const struct {
+        unsigned field;
+        const char *name;
+    } floats[] = {{13, "typical_p"},      {14, "frequency_penalty"}, {15, "presence_penalty"},
+                  {16, "dry_multiplier"}, {17, "dry_base"},          {20, "xtc_probability"},
+                  {21, "xtc_threshold"}};
+    struct wire w = {.n = 0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(floats); i++) {
+        w.n = 0;
+        put_float(&w, floats[i].field, NAN);
+        assert_int_equal(judge_spec(&w, floats[i].name), STATUS_FORMAT);
+        w.n = 0;
+        put_float(&w, floats[i].field, 0.5f);
+        assert_int_equal(judge_spec(&w, NULL), STATUS_OK);
+    }
+    for (unsigned n = PROTO_MAX_BIASES; n <= PROTO_MAX_BIASES + 1; n++) {
+        w.n = 0;
+        for (unsigned i = 0; i < n; i++) {
+            put_number(&w, 22, i);
+            put_float(&w, 23, 1.0f);
+        }
+        assert_int_equal(judge_spec(&w, "bias_ids"),
+                         n == PROTO_MAX_BIASES ? STATUS_OK : STATUS_LIMIT);
+    }
+    w.n = 0;
+    put_number(&w, 22, 5);
+    assert_int_equal(judge_spec(&w, "bias_values"), STATUS_FORMAT);
+    put_float(&w, 23, -INFINITY);
+    assert_int_equal(judge_spec(&w, "bias_values"), STATUS_FORMAT);
+}
+
 static void test_missing_parts(void **state)
 {
     static const enum message_kind kinds[] = {MESSAGE_PREPARE, MESSAGE_PREPARED, MESSAGE_PASS,
@@ -411,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_text_is_checked),
         cmocka_unit_test(test_counts_are_checked),
         cmocka_unit_test(test_numbers_are_checked),
+        cmocka_unit_test(test_sampling_settings_are_checked),
         cmocka_unit_test(test_missing_parts),
         cmocka_unit_test(test_unknown_fields_are_passed_over),
         cmocka_unit_test(test_pass_rows_and_clears),
