@@ -246,7 +246,8 @@ struct sampler;
 enum status sampler_new(uint32_t n_vocab, struct sampler **out) MUST_USE;
 void sampler_free(struct sampler **sampler);
 /* The next token, a pure function of (logits, params, history, position): logits [n_vocab] is used
- * as scratch; history is the whole sequence so far, position its length. Randomness is a
+ * as scratch; history ends the sequence so far, of which position is the length, and is at least as
+ * long as repeat_last_n and dry_last_n ask or the sequence is. Randomness is a
  * counter-based generator keyed by (seed, position), so a sequence that is taken up elsewhere goes
  * on with the very same tokens. */
 uint32_t sample_token(struct sampler *sampler, const struct sample_params *params, float *logits,

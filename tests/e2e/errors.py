@@ -346,6 +346,12 @@ def http_errors(node):
                           stream=stream), code="context_length_exceeded", pattern=r"\d+")
     node.refuses(400, "POST", "/v1/completions", {"model": "tiny", "prompt": [1, 2]}, param="prompt")
     node.refuses(400, "POST", "/v1/completions", {"model": "tiny"}, param="prompt")
+    node.refuses(400, "POST", path, chat(logit_bias={"999999999": 1}), pattern="token 999999999")
+    prompt = {"model": "tiny", "prompt": "a", "temperature": 0, "max_tokens": 4, "ignore_eos": True}
+    answers = [node.ask("POST", "/v1/completions", {**prompt, **more})[2]["choices"][0]["text"]
+               for more in ({"logit_bias": {"300": 100}}, {"logit_bias": {"300": -100}}, {})]
+    check(answers[0] == answers[0][:len(answers[0]) // 4] * 4, f"the bias is not honoured: {answers}")
+    check(answers[0] != answers[1], f"the ban is not honoured: {answers}")
     harmless = chat(user="me", metadata={"a": "b"}, store=False, n=1, logprobs=False)
     check(node.ask("POST", path, harmless)[0] == 200, "harmless fields are refused")
 

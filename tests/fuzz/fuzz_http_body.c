@@ -34,6 +34,15 @@ static void check_request(const struct openai_request *request)
     if (!(spec->temperature >= 0 && spec->temperature <= 2 && spec->top_p >= 0 &&
           spec->top_p <= 1 && spec->min_p >= 0 && spec->min_p <= 1 && spec->repeat_penalty > 0))
         abort();
+    if (!(spec->typical_p >= 0 && spec->typical_p <= 1 && spec->frequency_penalty >= -2 &&
+          spec->frequency_penalty <= 2 && spec->presence_penalty >= -2 &&
+          spec->presence_penalty <= 2 && spec->dry_multiplier >= 0 && spec->xtc_probability >= 0 &&
+          spec->xtc_probability <= 1 && spec->dry_last_n <= PROTO_MAX_HISTORY &&
+          spec->repeat_last_n <= PROTO_MAX_HISTORY && spec->n_biases <= PROTO_MAX_BIASES))
+        abort();
+    for (uint32_t i = 0; i < spec->n_biases; i++)
+        if (!(spec->biases[i].bias >= -100 && spec->biases[i].bias <= 100))
+            abort();
     if (spec->kind != REQUEST_CHAT)
         return;
     body = json_loadb((const char *)request->body.data, request->body.len, 0, NULL);

@@ -208,6 +208,25 @@ static void run_stage(struct sim *sim, int index, struct control_action *action)
     sim_later(sim, shard->busy_until_us - sim_now(sim), index, &event);
 }
 
+/* What only a real sampler would look at: the history ends with the sampled row's token, the biases
+ * are those of test_sim.c. */
+static void check_job(struct sim *sim, const struct control_pass *pass,
+                      const struct sample_job *job)
+{
+    const struct sample_params *params = &job->params;
+    bool looks_back = params->repeat_penalty != 1.0f || params->frequency_penalty != 0.0f ||
+                      params->dry_multiplier > 0.0f;
+
+    if (job->n_history > job->position || looks_back != (job->n_history > 0) ||
+        (params->dry_multiplier > 0.0f && job->n_history != job->position))
+        sim_fail(sim, "a sample with %u tokens of history", job->n_history);
+    else if (job->n_history && job->history[job->n_history - 1] != pass->tokens[job->row])
+        sim_fail(sim, "a sample with another history");
+    for (uint32_t i = 0; i < params->n_biases; i++)
+        if (params->biases[i].id != i % SIM_VOCAB || (uint32_t)params->biases[i].bias != i)
+            sim_fail(sim, "a sample with another bias %u", i);
+}
+
 static void run_head(struct sim *sim, int index, struct control_action *action)
 {
     struct sim_node *node = sim_node(sim, index);
@@ -227,6 +246,7 @@ static void run_head(struct sim *sim, int index, struct control_action *action)
             sim_fail(sim, "a sample of row %u", job->row);
             break;
         }
+        check_job(sim, pass, job);
         memcpy(&state, row, sizeof state);
         sampled[i].sequence = job->sequence;
         sampled[i].token = sim_token_of(state, job->params.seed, job->position);

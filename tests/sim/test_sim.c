@@ -25,6 +25,11 @@ static void random_spec(struct sim *sim, struct request_spec *spec)
     spec->max_tokens = sim_chance(sim, 0.1) ? 0 : 1 + (uint32_t)sim_below(sim, 100);
     spec->seed = sim_chance(sim, 0.5) ? 0 : sim_random(sim);
     spec->ignore_end = sim_chance(sim, 0.6);
+    spec->frequency_penalty = sim_chance(sim, 0.2) ? 0.5f : 0;
+    spec->dry_multiplier = sim_chance(sim, 0.2) ? 0.8f : 0;
+    spec->n_biases = sim_chance(sim, 0.3) ? 1 + (uint32_t)sim_below(sim, PROTO_MAX_BIASES) : 0;
+    for (uint32_t i = 0; i < spec->n_biases; i++) /* as sim_shell.c expects them */
+        spec->biases[i] = (struct token_bias){i % SIM_VOCAB, (float)i};
     for (int n = (int)sim_below(sim, 3); n > 0; n--)
         (void)snprintf(spec->stops[spec->n_stops++], PROTO_MAX_STOP_BYTES, "%s",
                        stops[sim_below(sim, 6)]);
