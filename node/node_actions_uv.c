@@ -24,13 +24,23 @@ static void act_send(struct node *node, uint32_t id, struct message *message)
     }
 }
 
+/* A pass that cannot be queued comes back as failed: whoever waits for it must hear of it. */
 static void act_run(struct node *node, struct control_action *action, bool head)
 {
-    enum status status = stages_run(node->stages, &action->run.instance, action->run.pass, head);
+    struct control_pass *pass = action->run.pass;
+    enum status status = stages_run(node->stages, &action->run.instance, pass, head);
+    struct control_event event = {.kind = head ? EVENT_HEAD_DONE : EVENT_STAGE_DONE};
+    struct fault *fault = head ? &event.head_done.fault : &event.stage_done.fault;
 
-    if (status != STATUS_OK)
-        log_event(LOG_WARN, "stage", "run.failed instance=%llu status=%s",
-                  (unsigned long long)action->run.instance.number, status_name(status));
+    if (status == STATUS_OK)
+        return;
+    (void)fault_set(fault, status, "a pass could not be queued: %s", status_words(status));
+    if (head)
+        event.head_done.pass = pass;
+    else
+        event.stage_done.pass = pass;
+    if (node_later(node, &event, NULL) != STATUS_OK)
+        control_pass_free(&pass);
 }
 
 static void act_announce(struct node *node)

@@ -57,11 +57,11 @@ static void links_on_open(void *owner, struct link *link,
     if (!link_is_outbound(link)) {
         node->last_inbound = (node->last_inbound + 1) % LINK_OUTBOUND;
         link_set_id(link, node->last_inbound);
+        node->n_open++;
         if (!links_add(node, link)) {
             link_close(link);
             return;
         }
-        node->n_open++;
     }
     event.kind = EVENT_LINK_OPEN;
     event.link_open.link = link_number(link);
@@ -97,7 +97,11 @@ static void links_on_closed(void *owner, struct link *link, enum status status,
 
     if (id == 0) { /* an inbound one that never proved itself */
         if (status == STATUS_AUTH && !node->closing) {
-            (void)snprintf(text, sizeof text, "refused %s: %s", link_remote(link), sentence);
+            const char *colon = strrchr(link_remote(link), ':'); /* each try has another port */
+
+            (void)snprintf(text, sizeof text, "refused %.*s: %s",
+                           colon ? (int)(colon - link_remote(link)) : NET_ADDRESS_TEXT,
+                           link_remote(link), sentence);
             node_notice(node, text);
         }
         return;

@@ -139,6 +139,24 @@ static void shard_failed(struct node *node, const struct instance_ref *instance,
         log_event(LOG_WARN, "node", "load.failed reason=memory");
 }
 
+/* What the head reserved here is its word; what the shard takes is this node's to know. */
+static enum status loading_check(const struct node *node, const struct node_loading *loading,
+                                 const struct model *model, struct fault *fault)
+{
+    struct shard_need need;
+    uint64_t bytes;
+    char needs[24], offered[24];
+
+    shard_need(model, &loading->spec, &need);
+    if (!__builtin_add_overflow(need.weight_bytes, need.kv_bytes, &bytes) &&
+        !__builtin_add_overflow(bytes, need.scratch_bytes, &bytes) &&
+        bytes <= node->card.memory_bytes)
+        return STATUS_OK;
+    return fault_set(fault, STATUS_NO_ROOM, "the stage takes %s here, more than the %s offered",
+                     bytes_format_size(need.weight_bytes + need.kv_bytes, needs, sizeof needs),
+                     bytes_format_size(node->card.memory_bytes, offered, sizeof offered));
+}
+
 static void loading_on_open(void *owner, const uint8_t hash[static PROTO_HASH_BYTES],
                             const struct model *model, const struct fault *fault)
 {
@@ -153,8 +171,11 @@ static void loading_on_open(void *owner, const uint8_t hash[static PROTO_HASH_BY
     if (loading->dropped || node->closing) {
         if (model)
             store_release(node->store, hash);
-    } else if (!model || stages_load(node->stages, &loading->instance, model, hash, &loading->spec,
-                                     &failed) != STATUS_OK) {
+    } else if (!model || loading_check(node, loading, model, &failed) != STATUS_OK ||
+               stages_load(node->stages, &loading->instance, model, hash, &loading->spec,
+                           &failed) != STATUS_OK) {
+        if (failed.status == STATUS_OK)
+            (void)fault_set(&failed, STATUS_INTERNAL, "the model is not open");
         if (model)
             store_release(node->store, hash);
         shard_failed(node, &loading->instance, &failed);

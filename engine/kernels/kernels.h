@@ -56,11 +56,12 @@ void tensor_decode(enum tensor_type type, const void *blocks, float *out, size_t
 /* A matrix [n_rows, n_cols] of a tensor, row-major in blocks; the bytes are borrowed. */
 struct matrix {
     enum tensor_type type;
-    uint32_t n_rows;    /* outputs */
-    uint32_t n_cols;    /* inputs; a multiple of the type's block */
-    const void *data;   /* aligned to 32 bytes in files, not more */
+    uint32_t n_rows;  /* outputs */
+    uint32_t n_cols;  /* inputs; a multiple of the type's block */
+    const void *data; /* aligned to 32 bytes in files, not more */
     size_t row_bytes;
-    bool mapped; /* data lies in a read-only file mapping: weight_new may drop pages it has copied */
+    bool
+        mapped; /* data lies in a read-only file mapping: weight_new may drop pages it has copied */
 };
 
 /* ---------------------------------------------------------------- compute */
@@ -71,7 +72,8 @@ enum status compute_new(enum engine_kind kind, uint32_t n_threads, struct comput
 void compute_free(struct compute **compute);
 uint32_t compute_threads(const struct compute *compute);
 
-/* Grows the scratch so that products of up to max_rows rows and max_cols columns allocate nothing. */
+/* Grows the scratch so that products of up to max_rows rows and max_cols columns allocate nothing.
+ */
 enum status compute_reserve(struct compute *compute, size_t max_rows, size_t max_cols) MUST_USE;
 /* Bytes that compute_reserve will hold for these sizes. */
 uint64_t compute_scratch_bytes(enum engine_kind kind, size_t max_rows, size_t max_cols);
@@ -82,15 +84,15 @@ enum status weight_new(struct compute *compute, const struct matrix *matrix,
                        struct weight **out) MUST_USE;
 void weight_free(struct weight **weight);
 
-/* y[n, m] = x[n, k] · Wᵀ for W [m, k]; ldy is the row stride of y in floats (≥ m), ldx that of x. Every y is a function of
- * its own x row and W row only: the reduction order is fixed per row, whatever n, the threads, or the
- * other rows (native: bit for bit). x is not changed. n ≤ the reserved rows. */
+/* y[n, m] = x[n, k] · Wᵀ for W [m, k]; ldy is the row stride of y in floats (≥ m), ldx that of x.
+ * Every y is a function of its own x row and W row only: the reduction order is fixed per row,
+ * whatever n, the threads, or the other rows (native: bit for bit). x is not changed. n ≤ the
+ * reserved rows. */
 void compute_matmul(struct compute *compute, const struct weight *w, const float *x, size_t ldx,
                     size_t n, float *y, size_t ldy);
 /* Several products with the same x in one go (q, k, v; gate, up): same results as one by one. */
 void compute_matmul_many(struct compute *compute, const struct weight *const *w, size_t n_weights,
-                         const float *x, size_t ldx, size_t n, float *const *y,
-                         const size_t *ldy);
+                         const float *x, size_t ldx, size_t n, float *const *y, const size_t *ldy);
 /* One row of a matrix as floats (token embedding). */
 void weight_row(const struct weight *w, uint32_t row, float *out);
 
@@ -103,9 +105,9 @@ struct vector_ops {
     float (*dot)(const float *a, const float *b, size_t n);
     void (*axpy)(float a, const float *x, float *y, size_t n); /* y += a x */
     void (*scale)(float *x, float a, size_t n);
-    void (*add)(float *y, const float *x, size_t n);               /* y += x */
+    void (*add)(float *y, const float *x, size_t n); /* y += x */
     void (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
-    void (*silu_mul)(float *gate, const float *up, size_t n);      /* gate = silu(gate) · up */
+    void (*silu_mul)(float *gate, const float *up, size_t n); /* gate = silu(gate) · up */
     void (*softmax)(float *x, size_t n);
     float (*max)(const float *x, size_t n);
 };

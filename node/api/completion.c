@@ -116,6 +116,7 @@ static void on_text(void *owner, const char *text, size_t n_bytes, uint32_t n_to
 static void finish_well(struct completion *c, const struct request_result *result)
 {
     c->finished = true;
+    c->started = true; /* whatever was lost on the way, this is an answer */
     if (!c->stream) {
         exchange_reply_json(
             c->exchange, MHD_HTTP_OK,

@@ -93,6 +93,10 @@ enum status guard_check(const struct guard *guard, const struct guard_headers *h
     if (guard->loopback && headers->origin && !origin_is_ours(guard, headers->origin))
         return api_error_set(error, STATUS_PERMISSION, NULL, "origin_not_allowed",
                              "pages of %.100s may not use this API", headers->origin);
+    /* An image or a script that a page names is a GET without Origin; browsers say so here. */
+    if (guard->loopback && headers->fetch_site && strcmp(headers->fetch_site, "cross-site") == 0)
+        return api_error_set(error, STATUS_PERMISSION, NULL, "origin_not_allowed",
+                             "pages of other sites may not use this API");
     if (guard->key && !(route && route->open) && !key_matches(guard->key, headers->authorization))
         return api_error_set(error, STATUS_AUTH, NULL, "invalid_api_key",
                              "this API wants its key in the header Authorization: Bearer KEY");

@@ -157,6 +157,7 @@ static void exchange_judge(struct exchange *exchange, const char *method)
     struct http *http = exchange->http;
     struct guard_headers headers = {header(connection, MHD_HTTP_HEADER_HOST),
                                     header(connection, "Origin"),
+                                    header(connection, "Sec-Fetch-Site"),
                                     header(connection, MHD_HTTP_HEADER_AUTHORIZATION),
                                     header(connection, MHD_HTTP_HEADER_CONTENT_TYPE),
                                     header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH)};

@@ -10,6 +10,7 @@
 
 enum {
     HTTP_MAX_CONNECTIONS = 256,
+    HTTP_MAX_PER_HOST = 64,                 /* where the API is open to other boxes */
     HTTP_MEMORY_PER_CONNECTION = 64 * 1024, /* request line and headers fit in half of it */
     HTTP_IDLE_SECONDS = 30,                 /* without a byte either way */
     HTTP_REQUEST_SECONDS = 60,              /* for a whole request to arrive */
@@ -77,7 +78,7 @@ struct guard {
     const char *key;  /* bearer key or NULL */
 };
 struct guard_headers { /* NULL where absent */
-    const char *host, *origin, *authorization, *content_type, *content_length;
+    const char *host, *origin, *fetch_site, *authorization, *content_type, *content_length;
 };
 enum status guard_check(const struct guard *guard, const struct guard_headers *headers,
                         const struct route *route, size_t max_body_bytes,

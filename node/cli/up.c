@@ -120,11 +120,16 @@ static void on_ready(void *owner, struct node *node, uint16_t api_port)
         say(NULL, line);
     }
     node_join_text(node, join, &made);
+    /* The key itself goes to a person only, not into a service's log. */
     (void)snprintf(line, sizeof line,
-                   made ? "new cluster; on the next box run: skein up --join %s"
-                        : "cluster key is kept; `skein key` shows its join line",
+                   made && isatty(STDOUT_FILENO)
+                       ? "new cluster; on the next box run: skein up --join %s"
+                   : made ? "new cluster; `skein key` shows the line for the next box"
+                          : "cluster key is kept; `skein key` shows its join line",
                    join);
     say(NULL, line);
+    proto_wipe(join, sizeof join);
+    proto_wipe(line, sizeof line);
     if (node_mesh_port(node)) {
         (void)snprintf(line, sizeof line, "nodes connect to port %u", node_mesh_port(node));
         say(NULL, line);

@@ -27,8 +27,8 @@ enum status stages_new(struct uv_loop_s *loop, const struct stages_events *event
 enum status stages_load(struct stages *stages, const struct instance_ref *instance,
                         const struct model *model, const uint8_t hash[static PROTO_HASH_BYTES],
                         const struct shard_spec *spec, struct fault *fault) MUST_USE;
-/* Queues a pass; passes of one instance run in order, output heads before stages. Takes the pass in
- * every case: NOT_FOUND (the pass is freed) where the instance has no shard here. */
+/* Queues a pass; passes of one instance run in order, output heads before stages. Takes the pass on
+ * success only. NOT_FOUND where the instance has no shard here. */
 enum status stages_run(struct stages *stages, const struct instance_ref *instance,
                        struct control_pass *pass, bool head) MUST_USE;
 /* The pass under way is finished and dropped, queued ones too; then on_freed. Unknown: ignored. */

@@ -112,25 +112,19 @@ static void pass_queue_free(struct pass_queue *q)
     *q = (struct pass_queue){0};
 }
 
-/* Room for one report more is made before the work, so that reporting cannot fail. */
-static bool stages_reserve_done(struct stages *stages)
+/* Under the mutex: the loop swaps the lists, so making room and using it must not be parted. */
+static bool stages_room(struct stages *stages)
 {
-    bool ok = true;
+    struct done *done;
 
-    uv_mutex_lock(&stages->mutex);
-    if (stages->n_done + 64 > stages->capacity) {
-        size_t capacity = stages->capacity + 128;
-        struct done *done = mem_resize(stages->done, capacity, sizeof(*done));
-
-        ok = done != NULL;
-        if (ok) {
-            stages->done = done;
-            stages->capacity = capacity;
-        }
-        ok = ok || stages->n_done < stages->capacity;
-    }
-    uv_mutex_unlock(&stages->mutex);
-    return ok;
+    if (stages->n_done < stages->capacity)
+        return true;
+    done = mem_resize(stages->done, stages->capacity + 128, sizeof(*done));
+    if (!done)
+        return false;
+    stages->done = done;
+    stages->capacity += 128;
+    return true;
 }
 
 static void stage_report(struct stage *stage, enum done_kind kind, struct control_pass *pass,
@@ -138,9 +132,12 @@ static void stage_report(struct stage *stage, enum done_kind kind, struct contro
 {
     struct stages *stages = stage->owner;
 
-    while (!stages_reserve_done(stages))
-        uv_sleep(1);
     uv_mutex_lock(&stages->mutex);
+    while (!stages_room(stages)) { /* the loop frees memory in time, or nothing helps */
+        uv_mutex_unlock(&stages->mutex);
+        uv_sleep(1);
+        uv_mutex_lock(&stages->mutex);
+    }
     stages->done[stages->n_done++] =
         (struct done){.kind = kind, .stage = stage, .pass = pass, .fault = *fault};
     uv_mutex_unlock(&stages->mutex);
@@ -175,6 +172,10 @@ static enum status stage_run_layers(struct stage *stage, struct control_pass *pa
         shard_truncate(stage->shard, m->clears[i].slot, m->clears[i].from);
     if (m->n_rows == 0)
         return STATUS_OK;
+    /* Control knows the width by the head's word only. */
+    if (pass->message->payload_bytes !=
+        (size_t)m->n_rows * model_info(stage->model)->n_embd * sizeof(float))
+        return STATUS_FORMAT;
     for (uint32_t i = 0; i < m->n_rows; i++)
         rows[i] = (struct shard_row){.slot = m->rows[i].slot, .pos = m->rows[i].pos};
     if (pass->tokens)
@@ -377,15 +378,19 @@ enum status stages_load(struct stages *stages, const struct instance_ref *instan
         mem_free(stage);
         return fault_set(fault, STATUS_NO_MEMORY, "no memory for a stage");
     }
-    if (uv_cond_init(&stage->wake) != 0 ||
-        uv_thread_create(&stage->thread, stage_main, stage) != 0) {
-        uv_mutex_destroy(&stage->mutex);
-        mem_free(stage);
-        return fault_set(fault, STATUS_NO_MEMORY, "no thread for a stage");
-    }
+    if (uv_cond_init(&stage->wake) != 0)
+        goto no_condition;
+    if (uv_thread_create(&stage->thread, stage_main, stage) != 0)
+        goto no_thread;
     stage->next = stages->list;
     stages->list = stage;
     return STATUS_OK;
+no_thread:
+    uv_cond_destroy(&stage->wake);
+no_condition:
+    uv_mutex_destroy(&stage->mutex);
+    mem_free(stage);
+    return fault_set(fault, STATUS_NO_MEMORY, "no thread for a stage");
 }
 
 enum status stages_run(struct stages *stages, const struct instance_ref *instance,
@@ -400,8 +405,6 @@ enum status stages_run(struct stages *stages, const struct instance_ref *instanc
         uv_cond_signal(&stage->wake);
         uv_mutex_unlock(&stage->mutex);
     }
-    if (!queued)
-        control_pass_free(&pass);
     return queued ? STATUS_OK : stage ? STATUS_NO_MEMORY : STATUS_NOT_FOUND;
 }
 

@@ -66,7 +66,7 @@ struct link {
     struct net_address address;
     char remote[NET_ADDRESS_TEXT];
     uint8_t peer_id[PROTO_ID_BYTES]; /* once open */
-    struct fault end; /* what on_closed will say */
+    struct fault end;                /* what on_closed will say */
     struct message_queue queue;
     struct message *sending; /* half sealed */
     struct buffer sealed;    /* being written, where `writing` */

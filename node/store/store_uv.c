@@ -252,7 +252,7 @@ static void entry_tell(struct entry *entry)
 {
     struct waiter *waiter;
 
-    while ((waiter = entry->waiters) != NULL) {
+    while (!entry->opening && (waiter = entry->waiters) != NULL) { /* one may have asked anew */
         entry->waiters = waiter->next;
         if (entry->model)
             entry->n_uses++;
@@ -343,7 +343,7 @@ void store_release(struct store *store, const uint8_t hash[static PROTO_HASH_BYT
 {
     struct entry *entry = store_find(store, hash);
 
-    if (entry && entry->n_uses > 0 && --entry->n_uses == 0)
+    if (entry && entry->n_uses > 0 && --entry->n_uses == 0 && !entry->waiters)
         model_free(&entry->model);
 }
 
@@ -371,7 +371,7 @@ static void store_settle_end(struct store *store)
     if (!store->closing || store->busy || store->jobs || uv_is_closing(handle))
         return;
     for (struct entry *e = store->entries; e; e = e->next)
-        if (e->opening)
+        if (e->opening || e->waiters)
             return;
     uv_close(handle, store_on_closed);
 }

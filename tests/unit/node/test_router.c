@@ -132,6 +132,10 @@ static void test_origin(void **state)
     assert_int_equal(
         http_of(&loopback, (struct guard_headers){.origin = "https://evil.example"}, NULL), 403);
     assert_int_equal(http_of(&loopback, (struct guard_headers){.origin = "null"}, NULL), 403);
+    assert_int_equal(http_of(&loopback, (struct guard_headers){.fetch_site = "cross-site"}, NULL),
+                     403);
+    assert_int_equal(http_of(&loopback, (struct guard_headers){.fetch_site = "same-origin"}, NULL),
+                     200);
 }
 
 static void test_bearer(void **state)

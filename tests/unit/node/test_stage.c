@@ -234,6 +234,19 @@ static void test_a_gap_in_positions_fails_the_pass(void **state)
     assert_int_equal(f->fault.status, STATUS_INVALID);
 }
 
+static void test_a_pass_of_another_width_fails(void **state)
+{
+    struct fixture *f = *state;
+    struct instance_ref instance = {.number = 1};
+    struct control_pass *pass = pass_of(f, 1, 0);
+
+    load(f, 1, spec_of(0, f->info->n_layers, true));
+    pass->message->payload_bytes = N_PROMPT * sizeof(float); /* a head that says n_embd is 1 */
+    assert_int_equal(stages_run(f->stages, &instance, pass, false), STATUS_OK);
+    run_until(f, &f->n_done, 1);
+    assert_int_equal(f->fault.status, STATUS_FORMAT);
+}
+
 static void test_a_shard_that_cannot_load_says_so(void **state)
 {
     struct fixture *f = *state;
@@ -261,9 +274,12 @@ static void test_dropping_amid_work_reports_nothing_more(void **state)
         assert_int_equal(stages_run(f->stages, &instance, pass, false), STATUS_OK);
     }
     stages_drop(f->stages, &instance);
+    struct control_pass *late = pass_of(f, 1, 0);
+
     run_until(f, &f->n_freed, 1);
     assert_int_equal(f->n_done, 0);
-    assert_int_equal(stages_run(f->stages, &instance, pass_of(f, 1, 0), false), STATUS_NOT_FOUND);
+    assert_int_equal(stages_run(f->stages, &instance, late, false), STATUS_NOT_FOUND);
+    control_pass_free(&late); /* still ours */
 }
 
 static void test_closing_amid_work(void **state)
@@ -281,6 +297,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_two_halves_are_the_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_passes_keep_their_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_gap_in_positions_fails_the_pass, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_pass_of_another_width_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_shard_that_cannot_load_says_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dropping_amid_work_reports_nothing_more, set_up,
                                         tear_down),

@@ -156,6 +156,32 @@ static void test_the_demo_is_there_and_opens(void **state)
     assert_null(store_peek(f->store, cards[0].hash));
 }
 
+static void on_open_release(void *owner, const uint8_t hash[static PROTO_HASH_BYTES],
+                            const struct model *model, const struct fault *fault)
+{
+    struct fixture *f = owner;
+
+    on_open(owner, hash, model, fault);
+    if (model)
+        store_release(f->store, hash);
+}
+
+static void test_one_that_releases_at_once_leaves_the_model_to_the_others(void **state)
+{
+    struct fixture *f = *state;
+    struct model_card cards[4];
+
+    assert_int_equal(store_cards(f->store, cards, 4), 1);
+    assert_int_equal(store_open(f->store, cards[0].hash, on_open, f), STATUS_OK);
+    for (int i = 0; i < 3; i++) /* told before it, since the last asker is told first */
+        assert_int_equal(store_open(f->store, cards[0].hash, on_open_release, f), STATUS_OK);
+    run_until(f, &f->n_opened, 4);
+    assert_non_null(f->model);
+    assert_ptr_equal(store_peek(f->store, cards[0].hash), f->model);
+    store_release(f->store, cards[0].hash);
+    assert_null(store_peek(f->store, cards[0].hash));
+}
+
 static void test_same_bytes_are_one_model(void **state)
 {
     struct fixture *f = *state;
@@ -252,6 +278,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_demo_is_there_and_opens, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_one_that_releases_at_once_leaves_the_model_to_the_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_same_bytes_are_one_model, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_bytes_are_another_model, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_broken_file_is_told_and_not_offered, set_up,
