@@ -124,10 +124,22 @@ static void links_on_closed(void *owner, struct link *link, enum status status,
     node_part_closed(node);
 }
 
+static void links_on_heard(void *owner, struct link *link)
+{
+    struct node *node = owner;
+    struct control_event event;
+
+    event.kind = EVENT_HEARD;
+    event.heard = link_number(link);
+    if (!node->closing)
+        node_step(node, &event);
+}
+
 static struct link_events links_events(struct node *node)
 {
     return (struct link_events){.on_open = links_on_open,
                                 .on_message = links_on_message,
+                                .on_heard = links_on_heard,
                                 .on_closed = links_on_closed,
                                 .owner = node};
 }

@@ -31,7 +31,7 @@ void node_notice(struct node *node, const char *text)
         node->n_notices--;
     }
     (void)snprintf(node->notices[node->n_notices++].text, sizeof node->notices->text, "%s", text);
-    log_event(LOG_WARN, "node", "%s", text);
+    log_event(LOG_INFO, "node", "notice %s", text); /* `up` says it to the person */
 }
 
 /* ---------------------------------------------------------------- events */

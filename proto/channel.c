@@ -418,6 +418,12 @@ bool channel_handshake_done(const struct channel *c)
     return c->state == CHANNEL_CONFIRMING || c->state == CHANNEL_OPEN;
 }
 
+bool channel_peer_is_self(const struct channel *c)
+{
+    return channel_handshake_done(c) &&
+           sodium_memcmp(c->handshake.remote, c->handshake.self.public_key, PROTO_KEY_BYTES) == 0;
+}
+
 void channel_binding(const struct channel *c, uint8_t out[static 32])
 {
     memcpy(out, c->handshake.hash, 32);

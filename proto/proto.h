@@ -295,6 +295,8 @@ enum status channel_send_more(struct channel *channel, size_t max_bytes, bool *d
 /* Moves all bytes that wait to be written to `out` (appended, may be large). */
 enum status channel_output(struct channel *channel, struct buffer *out) MUST_USE;
 bool channel_handshake_done(const struct channel *channel);
+/* After the handshake: the other end has our own key. */
+bool channel_peer_is_self(const struct channel *channel);
 /* Both ends show the same 32 bytes: the Noise handshake hash, cut. */
 void channel_binding(const struct channel *channel, uint8_t out[static 32]);
 

@@ -1,6 +1,6 @@
-/* The code books of the IQ types, as their authors fixed them: each entry is a point of a lattice, 8 values of
- * 2 bits or 4 values of 3 bits, the first in the lowest bits. They are packed as they are here in the
- * program, too: 9 KB; iq_ref.c has the values that the bits stand for.
+/* The code books of the IQ types, as their authors fixed them: each entry is a point of a lattice,
+ * 8 values of 2 bits or 4 values of 3 bits, the first in the lowest bits. They are packed as they
+ * are here in the program, too: 9 KB; iq_ref.c has the values that the bits stand for.
  *
  * Source: the tables that define these formats in ggml. */
 #include "engine/kernels/iq_grids.h"

@@ -10,6 +10,8 @@
  * read.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -241,10 +243,20 @@ static enum status write_file(struct conversion *c)
     struct buffer beside = {0};
     enum status status = buffer_printf(&beside, "%s.part", c->what->path);
     const char *part = (const char *)beside.data;
+    struct stat there;
+    int fd;
 
     if (status)
         return fault_set(c->fault, status, "out of memory");
-    c->file = fopen(part, "wbe");
+    /* A device, a pipe or a link under that name is not ours to replace; a .part of before is. */
+    if (lstat(c->what->path, &there) == 0 && !S_ISREG(there.st_mode)) {
+        buffer_free(&beside);
+        return fault_set(c->fault, STATUS_INVALID, "%s is there and is not a regular file",
+                         c->what->path);
+    }
+    (void)unlink(part);
+    fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    c->file = fd < 0 ? NULL : fdopen(fd, "wb");
     if (!c->file) {
         status = fault_set(c->fault, status_from_errno(errno), "cannot write %s: %s", part,
                            strerror(errno));

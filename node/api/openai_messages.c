@@ -102,8 +102,12 @@ static enum status message_plain(const json_t *message, size_t i, json_t *list,
         json_decref(content);
         return wrong(error, path, "a text");
     }
+    if (json_is_null(content)) { /* a call of tools; templates join the content to text */
+        json_decref(content);
+        content = json_string("");
+    }
     copy = json_copy((json_t *)(uintptr_t)message);
-    if (!copy || json_object_set_new(copy, "role", json_string(role)) != 0 ||
+    if (!copy || json_object_set_new(copy, "role", json_string(role)) != 0 || !content ||
         json_object_set(copy, "content", content) != 0 || json_array_append(list, copy) != 0)
         status = api_error_set(error, STATUS_NO_MEMORY, path, NULL, "no memory for the message");
     json_decref(content);

@@ -67,6 +67,8 @@ static bool turn(struct ask *ask, json_t *messages, const struct buffer *line, s
             good = false;
         else if (status != STATUS_CANCELLED)
             (void)cli_fail(fault); /* told; the next line may do better */
+        if (strstr(fault->text, "context"))
+            (void)fputs("/clear starts the chat again\n", stderr);
     }
     run_stop = 0;
     buffer_free(&answer);

@@ -166,7 +166,9 @@ static enum status inspect_model(const struct model *model, struct fault *fault)
 
     if (!json)
         return fault_set(fault, STATUS_FORMAT, "the file's names are not UTF-8");
-    return cli_print_json(json) == 0 ? STATUS_OK : STATUS_IO;
+    return cli_print_json(json) == 0
+               ? STATUS_OK
+               : fault_set(fault, STATUS_IO, "the description could not be written");
 }
 
 /* ---------------------------------------------------------------- tokens and text */

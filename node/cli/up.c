@@ -36,7 +36,7 @@ static const struct option options[] = {
            "Port for other nodes; 8471 or any free one where it is not given", .max = 65535),
     OPTION("listen", OPTION_TEXT, UP(listen), "ADDRESS", "Listen for nodes on this address only"),
     OPTION("interface", OPTION_LIST, UP(interfaces), "NAME",
-           "Find nodes and listen on this interface only"),
+           "Find nodes on this interface only; with lo alone, nodes connect on loopback only"),
     OPTION("peer", OPTION_LIST, UP(peers), "HOST[:PORT]", "A node to connect to without discovery"),
     OPTION("no-discovery", OPTION_FLAG, UP(no_discovery), NULL,
            "Neither announce this node nor look for others"),

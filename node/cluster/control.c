@@ -219,6 +219,9 @@ static void take_event(struct control *c, struct control_event *event)
     case EVENT_STAGE_DONE:
         take_stage_done(c, event);
         break;
+    case EVENT_HEARD:
+        mesh_heard(c, mesh_find(c, event->heard));
+        break;
     case EVENT_HEAD_DONE:
         ring_head_done(c, event);
         break;

@@ -67,7 +67,8 @@ enum control_event_kind {
     EVENT_SHARD,       /* outcome of ACTION_LOAD_SHARD */
     EVENT_PROMPT,      /* outcome of ACTION_TOKENIZE */
     EVENT_STAGE_DONE,  /* outcome of ACTION_RUN_STAGE */
-    EVENT_HEAD_DONE    /* outcome of ACTION_RUN_HEAD */
+    EVENT_HEAD_DONE,   /* outcome of ACTION_RUN_HEAD */
+    EVENT_HEARD        /* part of a message came over a link: a large one on a slow network */
 };
 
 struct control_address { /* numeric "ip:port" */
@@ -114,6 +115,7 @@ struct control_event {
             size_t body_bytes;
         } request;
         uint64_t cancel; /* handle */
+        uint32_t heard;  /* link */
         struct {
             uint8_t hash[PROTO_HASH_BYTES]; /* as asked */
             struct control_model *model;    /* passes to control; NULL on failure */

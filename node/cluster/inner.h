@@ -227,6 +227,7 @@ void mesh_opened(struct control *c, const struct control_event *event);
 void mesh_closed(struct control *c, const struct control_event *event);
 void mesh_message(struct control *c, struct mesh_link *link, struct message *message);
 struct mesh_link *mesh_find(struct control *c, uint32_t id);
+void mesh_heard(struct control *c, struct mesh_link *link); /* link may be NULL */
 struct mesh_link *mesh_dial(struct control *c, const struct control_address *address);
 void mesh_fail(struct mesh_link *link, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Takes the message in every case; NULL (no memory for it) or no slot dooms the link. */

@@ -310,6 +310,12 @@ static struct message *link_deliver(struct control *c, struct mesh_link *link, s
     return m;
 }
 
+void mesh_heard(struct control *c, struct mesh_link *link)
+{
+    if (link && !link->doomed && link->state == LINK_UP)
+        link->heard_us = link->member->seen_us = c->now_us;
+}
+
 void mesh_message(struct control *c, struct mesh_link *link, struct message *m)
 {
     if (!link || link->doomed || (link->state != LINK_GREETING && link->state != LINK_UP)) {

@@ -110,7 +110,7 @@ enum status model_resolve(struct control *c, const char *name, bool here_only,
         if (n > 1)
             return fault_set(fault, STATUS_INVALID,
                              "%u models are meant by '%s'; give the whole name, or the hash that "
-                             "`skein peers` shows",
+                             "`skein models` shows",
                              n, name);
     }
     list_models(c, list, sizeof list);

@@ -30,9 +30,9 @@ struct link_events {
     void (*on_open)(void *owner, struct link *link, const uint8_t peer_id[static PROTO_ID_BYTES]);
     /* The receiver owns the message. */
     void (*on_message)(void *owner, struct link *link, struct message *message);
-    /* Everything that waited to be sent has gone to the kernel, after a time when it had not. May
-     * be NULL. */
-    void (*on_drained)(void *owner, struct link *link);
+    /* Bytes came on an open link: at most once a second, so that a large message on a slow network
+     * is not taken for silence. May be NULL. */
+    void (*on_heard)(void *owner, struct link *link);
     /* status OK: link_close was called. CLOSED: the peer closed. AUTH: another cluster key (both
      * ends get it). TIMEOUT, UNREACHABLE, FORMAT, LIMIT, IO, NO_MEMORY as their words say. The last
      * call. */

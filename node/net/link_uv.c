@@ -31,6 +31,7 @@ enum {
     SLICE_BYTES = 256 * 1024, /* sealed at once */
     TURN_BYTES = 512 * 1024,  /* sealed, and about as many opened, in one turn of the loop */
     STALL_TICK_MS = 1000,
+    HEARD_MS = 1000,
     KEEPALIVE_SECONDS = 10
 };
 
@@ -71,10 +72,10 @@ struct link {
     struct message *sending; /* half sealed */
     struct buffer sealed;    /* being written, where `writing` */
     bool writing;
-    bool behind; /* something waited since on_drained */
     size_t stall_bytes, stall_ms;
     uint8_t *read_bytes; /* [READ_BYTES], once open */
     size_t read_turn_bytes;
+    uint64_t heard_ms; /* when on_heard was last called */
     uint8_t greeting_bytes[GREETING_READ_BYTES];
 };
 
@@ -146,7 +147,12 @@ static void link_lost(struct link *link, int error)
 
     if (ended && link->state == LINK_GREETING && link->outbound &&
         channel_handshake_done(link->channel)) {
-        link_fail(link, STATUS_AUTH, CHANNEL_OTHER_KEY);
+        bool self = channel_peer_is_self(link->channel);
+
+        link_fail(link, self ? STATUS_CLOSED : STATUS_AUTH,
+                  self
+                      ? "that address is this node's own, or a node with a copy of its state folder"
+                      : CHANNEL_OTHER_KEY);
     } else if (ended) {
         (void)snprintf(text, sizeof text, "%s closed the connection", link->remote);
         link_fail(link, STATUS_CLOSED, text);
@@ -245,11 +251,6 @@ static void link_drained(struct link *link)
     }
     if (link->state == LINK_OPEN)
         (void)uv_timer_stop(&link->timer);
-    if (!link->behind)
-        return;
-    link->behind = false;
-    if (link->state == LINK_OPEN && link->events.on_drained)
-        link->events.on_drained(link->events.owner, link);
 }
 
 /* Seals up to about a slice of what waits; how much is returned through *bytes. */
@@ -303,7 +304,7 @@ static int link_write(struct link *link, bool later)
     error = uv_write(&link->write, (uv_stream_t *)&link->tcp, &buf, 1, on_written);
     if (error)
         return error;
-    link->writing = link->behind = true;
+    link->writing = true;
     if (link->state == LINK_OPEN && !uv_is_active((uv_handle_t *)&link->timer)) {
         link->stall_ms = 0;
         link->stall_bytes = SIZE_MAX;
@@ -427,10 +428,16 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
     link->read_turn_bytes = (size_t)n == buf->len ? link->read_turn_bytes + (size_t)n : 0;
     status = channel_receive(link->channel, (const uint8_t *)buf->base, (size_t)n, &events, &fault);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK) {
         link_fail(link, status, fault.text);
-    else
-        link_pump(link);
+        return;
+    }
+    if (link->state == LINK_OPEN && link->events.on_heard &&
+        uv_now(stream->loop) - link->heard_ms >= HEARD_MS) {
+        link->heard_ms = uv_now(stream->loop);
+        link->events.on_heard(link->events.owner, link);
+    }
+    link_pump(link);
 }
 
 /* ---------------------------------------------------------------- making */

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "discovery/mdns.h"
 #include "discovery/txt.h"
@@ -198,10 +199,12 @@ static void questions_are_answered_at_a_bounded_rate(void **state)
     drain(a);
     uint8_t question[MDNS_SEND_MAX_BYTES];
     size_t size = mdns_browse(b, NULL, 0, question);
-    size_t n = 0;
+    size_t n = 0, seconds = 0;
+    time_t begin = time(NULL);
     for (unsigned i = 0; i < 100; i++)
         n += answered(a, question, size) > 0;
-    assert_in_range(n, 10, 20);
+    seconds = (size_t)(time(NULL) - begin); /* libmdnsd reads the clock itself */
+    assert_in_range(n, 10, 20 + 20 * seconds);
     mdns_free(&a);
     mdns_free(&b);
 }

@@ -84,14 +84,14 @@ static void fails(const char *template, enum status wanted, const char *words)
     struct buffer out = {0};
     struct fault fault = {0};
     struct timespec a, b;
-    clock_gettime(CLOCK_MONOTONIC, &a);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
     enum status status = render(template, strlen(template), "{\"s\": \"abc\"}", &out, &fault);
-    clock_gettime(CLOCK_MONOTONIC, &b);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
     if (status != wanted || strstr(fault.text, words) == NULL) {
         fail_msg("%.60s: %s: %s", template, status_name(status), fault.text);
     }
     assert_int_equal(out.len, 0);
-    assert_true(b.tv_sec - a.tv_sec < 20);
+    assert_true(b.tv_sec - a.tv_sec < 60); /* 2 s; sanitizers multiply */
     buffer_free(&out);
 }
 

@@ -28,7 +28,7 @@ struct end {
     struct link_keys keys;
     struct link_events events;
     struct link *link; /* the last that opened or was dialled; NULL after on_closed */
-    unsigned n_opened, n_closed, n_drained, n_messages;
+    unsigned n_opened, n_closed, n_heard, n_messages;
     uint8_t peer_id[PROTO_ID_BYTES];
     enum status status; /* of the last on_closed */
     char sentence[512];
@@ -55,10 +55,10 @@ static inline void end_on_message(void *owner, struct link *link, struct message
     end->messages[end->n_messages++] = message;
 }
 
-static inline void end_on_drained(void *owner, struct link *link)
+static inline void end_on_heard(void *owner, struct link *link)
 {
     (void)link;
-    ((struct end *)owner)->n_drained++;
+    ((struct end *)owner)->n_heard++;
 }
 
 static inline void end_on_closed(void *owner, struct link *link, enum status status,
@@ -92,7 +92,7 @@ static inline void end_init(struct end *end, uint8_t number, uint8_t key)
     memset(end->key, key, sizeof end->key);
     end->keys = (struct link_keys){&end->identity, end->key};
     end->events =
-        (struct link_events){end_on_open, end_on_message, end_on_drained, end_on_closed, end};
+        (struct link_events){end_on_open, end_on_message, end_on_heard, end_on_closed, end};
 }
 
 static inline void end_clear(struct end *end)

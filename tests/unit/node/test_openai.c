@@ -159,7 +159,7 @@ static void test_messages_become_plain(void **state)
     assert_string_equal((const char *)request.body.data,
                         "{\"messages\":[{\"role\":\"system\",\"content\":\"d\"},"
                         "{\"role\":\"user\",\"name\":\"n\",\"content\":\"ab\"},"
-                        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{}]},"
+                        "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{}]},"
                         "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"t\"}]}");
     openai_request_free(&request);
 }

@@ -123,6 +123,7 @@ static void test_plain_chat(void **state)
     has("\"total_tokens\":8");
     has("\"stages\":2");
     has("\"seed\":7");
+    assert_true(atomic_load(&fake_n_submitted) > 0); /* orders the body's writing before this */
     assert_string_equal(fake_body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
 }
 
