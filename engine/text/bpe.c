@@ -99,7 +99,9 @@ static enum status nodes_fill(const struct text *text, struct work *work, const 
                                        .next = n + 1};
         at += length;
     }
-    work->nodes[n - 1].next = TOKEN_NONE;
+    if (n > 0) {
+        work->nodes[n - 1].next = TOKEN_NONE;
+    }
     *n_nodes = n;
     return STATUS_OK;
 }

@@ -85,7 +85,9 @@ static enum status number_text(struct jinja *j, struct jinja_value value, const 
         if (n < 0 || n >= NUMBER_ROOM - 2) {
             return jinja_fail(j, STATUS_LIMIT, "a formatted number is too long");
         }
-        (void)strcat(out, spec->conversion == '%' ? "%" : "");
+        if (spec->conversion == '%') {
+            memcpy(out + n, "%", 2);
+        }
         return STATUS_OK;
     }
     integer = value.kind == JINJA_FLOAT ? (int64_t)real : (jinja_as_int(value, &integer), integer);

@@ -95,8 +95,9 @@ static enum status repr_range(struct jinja *j, struct jinja_builder *b,
     char text[80];
     int64_t first = list->n > 0 ? list->items[0].integer : 0;
     int64_t step = list->n > 1 ? list->items[1].integer - first : 1;
+    int64_t end = first + (int64_t)list->n * step;
     (void)snprintf(text, sizeof text, step == 1 ? "range(%lld, %lld)" : "range(%lld, %lld, %lld)",
-                   (long long)first, (long long)(first + (int64_t)list->n * step), (long long)step);
+                   (long long)first, (long long)end, (long long)step);
     return jinja_put_text(j, b, text);
 }
 

@@ -105,14 +105,14 @@ static enum status test_unequal(struct jinja *j, struct jinja_value self,
         int order;                                                                                 \
         (void)call;                                                                                \
         JINJA_TRY(jinja_compare(j, self, args[0], &order));                                        \
-        *out = jinja_bool(order != 2 && (condition));                                              \
+        *out = jinja_bool(condition);                                                              \
         return STATUS_OK;                                                                          \
     }
 
 ORDER_TEST(less, order < 0)
 ORDER_TEST(less_equal, order <= 0)
-ORDER_TEST(greater, order > 0)
-ORDER_TEST(greater_equal, order >= 0)
+ORDER_TEST(greater, order > 0 && order != 2) /* 2: NaN */
+ORDER_TEST(greater_equal, order >= 0 && order != 2)
 
 static enum status test_divisible(struct jinja *j, struct jinja_value self,
                                   const struct jinja_value *args, const struct jinja_call *call,

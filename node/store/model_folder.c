@@ -142,11 +142,15 @@ static enum status hash_add(void *ctx, const char *name, const char *file, struc
 enum status model_folder_hash(const char *path, const _Atomic bool *stop,
                               uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
 {
-    struct hashing hashing = {.stop = stop};
+    struct hashing *hashing = mem_aligned(64, 1, sizeof *hashing); /* as its state wants it */
     enum status status;
 
-    (void)crypto_generichash_init(&hashing.state, NULL, 0, PROTO_HASH_BYTES);
-    status = each_file(path, hash_add, &hashing, fault);
-    (void)crypto_generichash_final(&hashing.state, out, PROTO_HASH_BYTES);
+    if (!hashing)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory to read %s", path);
+    hashing->stop = stop;
+    (void)crypto_generichash_init(&hashing->state, NULL, 0, PROTO_HASH_BYTES);
+    status = each_file(path, hash_add, hashing, fault);
+    (void)crypto_generichash_final(&hashing->state, out, PROTO_HASH_BYTES);
+    mem_free(hashing);
     return status;
 }
