@@ -33,6 +33,7 @@ struct entry {
     char *path; /* NULL: the demo model */
     struct file_identity file;
     struct model *model;
+    struct model *opened; /* the thread pool's while `opening`; then it becomes model */
     unsigned n_uses;
     struct waiter *waiters;
     uv_work_t work; /* opening */
@@ -273,7 +274,7 @@ static void entry_on_work(uv_work_t *work)
 
         model_demo(&data, &size_bytes);
         entry->fault.status =
-            model_open_memory(data, size_bytes, entry->card.name, &entry->model, &entry->fault);
+            model_open_memory(data, size_bytes, entry->card.name, &entry->opened, &entry->fault);
     } else if (model_file_identity(entry->path, &now, &entry->fault) == STATUS_OK) {
         if (now.size_bytes != entry->file.size_bytes ||
             now.modified_ns != entry->file.modified_ns || now.inode != entry->file.inode)
@@ -281,7 +282,7 @@ static void entry_on_work(uv_work_t *work)
                             "%s changed since this node started; restart `skein up` here",
                             entry->path);
         else
-            entry->fault.status = model_open(entry->path, &entry->model, &entry->fault);
+            entry->fault.status = model_open(entry->path, &entry->opened, &entry->fault);
     }
 }
 
@@ -290,6 +291,8 @@ static void entry_on_done(uv_work_t *work, int status)
     struct entry *entry = work->data;
 
     entry->opening = false;
+    entry->model = entry->opened;
+    entry->opened = NULL;
     if (status != 0)
         (void)fault_set(&entry->fault, STATUS_CANCELLED, "stopped");
     entry_tell(entry);

@@ -18,6 +18,6 @@
 
 extern atomic_int fake_n_submitted, fake_n_cancelled, fake_n_open;
 extern uv_loop_t fake_loop;
-extern char fake_body[65536]; /* of the last request */
+void fake_body(char *out, size_t size); /* of the last request */
 
 #endif

@@ -3,6 +3,7 @@
 #include "fake_node.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,7 +25,15 @@ struct fake_request {
 
 atomic_int fake_n_submitted, fake_n_cancelled, fake_n_open;
 uv_loop_t fake_loop;
-char fake_body[65536];
+static char last_body[65536]; /* guarded */
+static pthread_mutex_t body_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void fake_body(char *out, size_t size)
+{
+    (void)pthread_mutex_lock(&body_mutex);
+    (void)snprintf(out, size, "%s", last_body);
+    (void)pthread_mutex_unlock(&body_mutex);
+}
 static struct fake_request *requests;
 static uint64_t last_handle;
 
@@ -114,8 +123,10 @@ enum status node_submit(struct node *node, const struct request_spec *spec, cons
     (void)node;
     if (!request)
         return STATUS_NO_MEMORY;
-    (void)snprintf(fake_body, sizeof fake_body, "%.*s",
+    (void)pthread_mutex_lock(&body_mutex);
+    (void)snprintf(last_body, sizeof last_body, "%.*s",
                    (int)(body_bytes < 65535 ? body_bytes : 65535), body);
+    (void)pthread_mutex_unlock(&body_mutex);
     *request = (struct fake_request){.handle = ++last_handle,
                                      .events = events,
                                      .owner = owner,
