@@ -89,6 +89,27 @@ enum status model_runnable(const struct model *model, enum engine_kind kind,
 enum status model_computable(const struct model *model, enum engine_kind kind,
                              struct fault *fault) MUST_USE;
 
+/* How an instance holds a model: all its stages hold it alike. Zeroed: as the file has it, KV in
+ * float32. */
+enum kv_type { KV_F32, KV_F16, KV_Q8_0, KV_TYPE_COUNT };
+struct model_form {
+    enum kv_type kv_type;
+    uint32_t quantize; /* GGUF number of the type that matrices are turned into; 0: as stored */
+};
+/* kv: "f32", "f16", "q8_0"; quantize: a type that model_convert writes; case is no matter, NULL or
+ * "" is the default. Errors: INVALID, with the names there are. */
+enum status model_form_parse(const char *kv, const char *quantize, struct model_form *out,
+                             struct fault *fault) MUST_USE;
+const char *kv_type_name(enum kv_type type);
+/* model_info's numbers for a form. Arrays are [n_layers] and owned: model_costs_free. */
+struct model_costs {
+    uint64_t *layer_bytes, *layer_active_bytes, *layer_kv_bytes;
+    uint64_t embed_bytes, head_bytes, head_active_bytes;
+};
+enum status model_costs(const struct model *model, const struct model_form *form,
+                        struct model_costs *out) MUST_USE;
+void model_costs_free(struct model_costs *costs);
+
 /* Writes the model as a GGUF v3 file, matrices in the type named ("Q8_0"; those whose rows are no
  * whole blocks in F16), vectors as they are. Streams: a few rows in memory at a time. The file
  * appears under its name once it is whole. Errors: INVALID (the type; the sentence lists them),
@@ -168,6 +189,8 @@ struct shard_spec {
     uint32_t max_rows;     /* most rows of one pass, ≤ SHARD_MAX_ROWS */
     uint32_t n_threads;    /* of the shard's own pool, calling thread included */
     enum engine_kind engine;
+    struct model_form form;
+    bool lock; /* weights and KV may not be swapped out; PERMISSION where the limit forbids it */
 };
 
 struct shard_need {

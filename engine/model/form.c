@@ -1,0 +1,98 @@
+/* The form in which an instance holds a model, and what the model costs in it.
+ *
+ * Users name a form in words; everything else works with the numbers. Costs start from
+ * model_info's, which count the file as it is and keys and values in float32. */
+#include "engine/kernels/encode.h"
+#include "engine/model/model.h"
+
+#include <string.h>
+#include <strings.h>
+
+static const struct {
+    const char *name;
+    uint32_t block_values, block_bytes;
+} kv_types[KV_TYPE_COUNT] = {
+    [KV_F32] = {"f32", 1, 4},
+    [KV_F16] = {"f16", 1, 2},
+    [KV_Q8_0] = {"q8_0", 32, 34},
+};
+
+const char *kv_type_name(enum kv_type type)
+{
+    return kv_types[type].name;
+}
+
+static enum status parse_kv(const char *name, enum kv_type *out, struct fault *fault)
+{
+    for (uint32_t i = 0; i < KV_TYPE_COUNT; i++) {
+        if (strcasecmp(name, kv_types[i].name) == 0) {
+            *out = (enum kv_type)i;
+            return STATUS_OK;
+        }
+    }
+    return fault_set(fault, STATUS_INVALID,
+                     "no type of keys and values is called '%s'; there are "
+                     "f32, f16 and q8_0",
+                     name);
+}
+
+enum status model_form_parse(const char *kv, const char *quantize, struct model_form *out,
+                             struct fault *fault)
+{
+    enum tensor_type type;
+    enum status status = STATUS_OK;
+
+    *out = (struct model_form){0};
+    if (kv && *kv)
+        status = parse_kv(kv, &out->kv_type, fault);
+    if (status || !quantize || !*quantize)
+        return status;
+    if (!tensor_type_parse(quantize, &type) || type == TENSOR_F32)
+        return fault_set(fault, STATUS_INVALID,
+                         "no weights can be turned into '%s'; there are "
+                         "F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 and Q4_0",
+                         quantize);
+    out->quantize = (uint32_t)type;
+    return STATUS_OK;
+}
+
+static uint64_t *copied(const uint64_t *from, uint32_t n)
+{
+    uint64_t *to = MEM_NEW_N(uint64_t, n);
+
+    if (to)
+        memcpy(to, from, n * sizeof *from);
+    return to;
+}
+
+enum status model_costs(const struct model *model, const struct model_form *form,
+                        struct model_costs *out)
+{
+    const struct model_info *info = &model->info;
+
+    *out = (struct model_costs){
+        .layer_bytes = copied(info->layer_bytes, info->n_layers),
+        .layer_active_bytes = copied(info->layer_active_bytes, info->n_layers),
+        .layer_kv_bytes = copied(info->layer_kv_bytes, info->n_layers),
+        .embed_bytes = info->embed_bytes,
+        .head_bytes = info->head_bytes,
+        .head_active_bytes = info->head_active_bytes,
+    };
+    if (!out->layer_bytes || !out->layer_active_bytes || !out->layer_kv_bytes) {
+        model_costs_free(out);
+        return STATUS_NO_MEMORY;
+    }
+    for (uint32_t il = 0; il < info->n_layers; il++)
+        out->layer_kv_bytes[il] = info->layer_kv_bytes[il] / sizeof(float) /
+                                  kv_types[form->kv_type].block_values *
+                                  kv_types[form->kv_type].block_bytes;
+    return STATUS_OK;
+}
+
+void model_costs_free(struct model_costs *costs)
+{
+    mem_free(costs->layer_bytes);
+    mem_free(costs->layer_active_bytes);
+    mem_free(costs->layer_kv_bytes);
+    *costs = (struct model_costs){0};
+}
