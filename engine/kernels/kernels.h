@@ -40,12 +40,15 @@ enum tensor_type {
     TENSOR_TQ1_0 = 34,
     TENSOR_TQ2_0 = 35,
     TENSOR_MXFP4 = 39,
+    TENSOR_NVFP4 = 40,
+    TENSOR_Q1_0 = 41,
+    TENSOR_Q2_0 = 42,
     TENSOR_TYPE_LIMIT = 64
 };
 
 struct tensor_type_info {
     const char *name;      /* "Q4_K"; NULL for a number that is not a type */
-    uint32_t block_values; /* values of a block: 1, 32, 256 */
+    uint32_t block_values; /* values of a block: 1, 32, 64, 128, 256 */
     uint32_t block_bytes;
     bool runnable; /* there are kernels for it */
 };

@@ -96,6 +96,31 @@ static void decode_mxfp4(const uint8_t *b, float *out)
     decode_codes4(b + 1, codes_fp4, e8m0_half_to_float(b[0]), out);
 }
 
+/* 4 scales, then 8 bytes of nibbles for each 16 values, low nibbles first. */
+static void decode_nvfp4(const uint8_t *b, float *out)
+{
+    for (int i = 0; i < 64; i++) {
+        int code = b[4 + 8 * (i / 16) + i % 8] >> 4 * (i / 8 % 2) & 15;
+        out[i] = (float)codes_fp4[code] * e4m3_half_to_float(b[i / 16]);
+    }
+}
+
+/* d, then a bit for each value: set is d, clear is -d. */
+static void decode_q1_0(const uint8_t *b, float *out)
+{
+    float d = load_half(b);
+    for (int i = 0; i < 128; i++)
+        out[i] = b[2 + i / 8] >> i % 8 & 1 ? d : -d;
+}
+
+/* d, then 2-bit codes, 0 for -1. */
+static void decode_q2_0(const uint8_t *b, float *out)
+{
+    float d = load_half(b);
+    for (int i = 0; i < 64; i++)
+        out[i] = (float)((b[2 + i / 4] >> 2 * (i % 4) & 3) - 1) * d;
+}
+
 /* d, 16 bits of high scale parts, 4 bytes of low ones (6-bit scales less 32), 128 bytes of nibbles.
  */
 static void decode_iq4_xs(const uint8_t *b, float *out)
@@ -191,7 +216,8 @@ static decode_block *const decoders[TENSOR_TYPE_LIMIT] = {
     [TENSOR_IQ2_S] = decode_iq2_s,     [TENSOR_IQ3_XXS] = decode_iq3_xxs,
     [TENSOR_IQ3_S] = decode_iq3_s,     [TENSOR_IQ1_S] = decode_iq1_s,
     [TENSOR_IQ1_M] = decode_iq1_m,     [TENSOR_TQ1_0] = decode_tq1_0,
-    [TENSOR_TQ2_0] = decode_tq2_0,
+    [TENSOR_TQ2_0] = decode_tq2_0,     [TENSOR_NVFP4] = decode_nvfp4,
+    [TENSOR_Q1_0] = decode_q1_0,       [TENSOR_Q2_0] = decode_q2_0,
 };
 
 void tensor_decode(enum tensor_type type, const void *blocks, float *out, size_t n_values)

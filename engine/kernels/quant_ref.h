@@ -56,6 +56,21 @@ static inline float e8m0_half_to_float(uint8_t e)
     return f;
 }
 
+/* An unsigned float of 4 and 3 bits, halved for the same reason; its one NaN counts as 0 (NVFP4).
+ */
+static inline float e4m3_half_to_float(uint8_t e)
+{
+    uint32_t exponent = (e >> 3) & 15u, mantissa = e & 7u;
+    uint32_t bits = (exponent + 119u) << 23 | mantissa << 20;
+    float f;
+    if (e == 0x7f)
+        return 0;
+    if (exponent == 0)
+        return (float)mantissa * 0x1p-10f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
 /* The 6-bit scale and minimum number j of the 12 bytes that Q4_K and Q5_K share. */
 static inline void scale_min_k4(const uint8_t *s, int j, uint8_t *scale, uint8_t *min)
 {

@@ -63,6 +63,10 @@ static void halves_are_exact(void **state)
     assert_true(half_to_float(0x7c00) > 3e38f);
     assert_true(half_to_float(0x7e00) != half_to_float(0x7e00));
     assert_true(bfloat_to_float(0x3f80) == 1.0f);
+    assert_true(e4m3_half_to_float(0x38) == 0.5f);
+    assert_true(e4m3_half_to_float(0x01) == 0x1p-10f);
+    assert_true(e4m3_half_to_float(0x7e) == 224.0f);
+    assert_true(e4m3_half_to_float(0x7f) == 0.0f);
 }
 
 static void unknown_types_have_no_name(void **state)
@@ -80,11 +84,11 @@ static void unknown_types_have_no_name(void **state)
 }
 
 static enum tensor_type types[] = {
-    TENSOR_F32,   TENSOR_F16,     TENSOR_BF16,   TENSOR_Q4_0,   TENSOR_Q4_1,
-    TENSOR_Q5_0,  TENSOR_Q5_1,    TENSOR_Q8_0,   TENSOR_Q2_K,   TENSOR_Q3_K,
-    TENSOR_Q4_K,  TENSOR_Q5_K,    TENSOR_Q6_K,   TENSOR_IQ4_NL, TENSOR_IQ4_XS,
-    TENSOR_MXFP4, TENSOR_IQ2_XXS, TENSOR_IQ2_XS, TENSOR_IQ2_S,  TENSOR_IQ3_XXS,
-    TENSOR_IQ3_S, TENSOR_IQ1_S,   TENSOR_IQ1_M,  TENSOR_TQ1_0,  TENSOR_TQ2_0,
+    TENSOR_F32,   TENSOR_F16,     TENSOR_BF16,   TENSOR_Q4_0,  TENSOR_Q4_1,    TENSOR_Q5_0,
+    TENSOR_Q5_1,  TENSOR_Q8_0,    TENSOR_Q2_K,   TENSOR_Q3_K,  TENSOR_Q4_K,    TENSOR_Q5_K,
+    TENSOR_Q6_K,  TENSOR_IQ4_NL,  TENSOR_IQ4_XS, TENSOR_MXFP4, TENSOR_IQ2_XXS, TENSOR_IQ2_XS,
+    TENSOR_IQ2_S, TENSOR_IQ3_XXS, TENSOR_IQ3_S,  TENSOR_IQ1_S, TENSOR_IQ1_M,   TENSOR_TQ1_0,
+    TENSOR_TQ2_0, TENSOR_NVFP4,   TENSOR_Q1_0,   TENSOR_Q2_0,
 };
 
 int main(void)
