@@ -254,7 +254,7 @@ struct sample_params {
     float dry_base;               /* multiplier x base ^ (length - allowed length); 0: 1.75 */
     uint32_t dry_allowed_length;  /* 0: 2 */
     uint32_t dry_last_n;          /* tokens looked back on; 0: as many as the sampler can (16384) */
-    const uint32_t *dry_breakers; /* tokens that no repetition goes across; borrowed */
+    const uint32_t *dry_breakers; /* tokens that no repetition goes across, ascending; borrowed */
     size_t n_dry_breakers;
     float xtc_probability; /* how often all but the least of the tokens above the threshold go */
     float xtc_threshold;
@@ -262,6 +262,29 @@ struct sample_params {
     size_t n_biases;
 };
 void sample_defaults(struct sample_params *out); /* 0.8, 40, 0.95, 0.05, 1.0, 64, seed 0 */
+
+/* Where a setting comes from, the first that says it: the request (API field, flag, environment,
+ * config file), the model (below), sample_defaults. The head resolves it, which has the model. */
+enum sample_setting {
+    SAMPLE_TEMPERATURE = 1,
+    SAMPLE_TOP_K = 2,
+    SAMPLE_TOP_P = 4,
+    SAMPLE_MIN_P = 8,
+    SAMPLE_TYPICAL_P = 16,
+    SAMPLE_REPEAT_PENALTY = 32,
+    SAMPLE_REPEAT_LAST_N = 64,
+    SAMPLE_XTC_PROBABILITY = 128,
+    SAMPLE_XTC_THRESHOLD = 256,
+    SAMPLE_SETTINGS = 511 /* all of them */
+};
+/* Copies the settings named (a set of enum sample_setting) and nothing else. */
+void sample_take(struct sample_params *to, const struct sample_params *from, unsigned settings);
+/* What the model's makers recommend (GGUF general.sampling.*, generation_config.json): overwrites
+ * the settings that the file has, and returns which they are. */
+unsigned model_sampling(const struct model *model, struct sample_params *out);
+/* The tokens of the model that hold a newline, colon, quotation mark or asterisk: what dry_breakers
+ * usually are. Ascending, the model's. */
+const uint32_t *model_dry_breakers(const struct model *model, size_t *n);
 enum status sample_check(const struct sample_params *params, struct fault *fault) MUST_USE;
 
 /* Scratch for one vocabulary size; reused between calls, no allocation in sample_token. */

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { MAX_TEMPLATE_BYTES = 1 << 20 };
+enum { MAX_TEMPLATE_BYTES = 1 << 20, HF_PENALTY_TOKENS = 16384 };
 
 /* ---------------------------------------------------------------- special tokens */
 
@@ -176,17 +176,27 @@ static void write_sampling(struct hf_build *build, const json_t *generation)
         {"temperature", "general.sampling.temp"},
         {"top_p", "general.sampling.top_p"},
         {"min_p", "general.sampling.min_p"},
+        {"typical_p", "general.sampling.typical_p"},
         {"repetition_penalty", "general.sampling.penalty_repeat"},
     };
-    uint32_t top_k;
+    const json_t *top_k = hf_member(generation, "top_k");
+    uint32_t n;
     float v;
 
+    if (!hf_bool(generation, "do_sample", true)) { /* the likeliest token; the rest has no say */
+        gguf_write_f32(&build->writer, "general.sampling.temp", 0);
+        return;
+    }
     for (size_t i = 0; i < COUNT_OF(floats); i++) {
         if (hf_f32(build, generation, floats[i].from, &v))
             gguf_write_f32(&build->writer, floats[i].to, v);
     }
-    if (hf_u32(build, generation, "top_k", &top_k))
-        gguf_write_u32(&build->writer, "general.sampling.top_k", top_k);
+    if (json_is_integer(top_k) && json_integer_value(top_k) < 0)
+        gguf_write_u32(&build->writer, "general.sampling.top_k", 0);
+    else if (hf_u32(build, generation, "top_k", &n))
+        gguf_write_u32(&build->writer, "general.sampling.top_k", n);
+    if (hf_member(generation, "repetition_penalty")) /* of everything so far */
+        gguf_write_u32(&build->writer, "general.sampling.penalty_last_n", HF_PENALTY_TOKENS);
 }
 
 void hf_write_settings(struct hf_build *build, const struct hf_tokens *t, const json_t *tokenizer)

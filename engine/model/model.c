@@ -70,6 +70,9 @@ static enum status model_load(struct model *model, uint64_t size_bytes, const ch
 {
     enum status status = text_new(model->gguf, &model->text, fault);
 
+    if (!status && text_breakers(model->text, &model->dry_breakers, &model->n_dry_breakers))
+        status = no_memory(fault);
+    sampling_read(model->gguf, &model->sampling, &model->sampling_settings);
     if (!status)
         status = model_bind(model, fault);
     if (!status && info_fill(model, name, size_bytes))
@@ -172,6 +175,7 @@ void model_free(struct model **model)
     if (!m)
         return;
     info_free(m);
+    mem_free(m->dry_breakers);
     tensors_free(&m->tensors);
     hparams_free(&m->hparams);
     text_free(&m->text);

@@ -20,11 +20,18 @@ struct model {
     char *name;
     char *architecture;
     char types[256];
+    struct sample_params sampling; /* of the file; only what `sampling_settings` names */
+    unsigned sampling_settings;
+    uint32_t *dry_breakers; /* [n_dry_breakers] ascending */
+    size_t n_dry_breakers;
 };
 
 /* The mapped file that bytes of a tensor lie in, and where; NULL for bytes that no file has. */
 const struct file_map *model_map_of(const struct model *model, const void *data,
                                     size_t *offset) MUST_USE;
+
+/* What general.sampling.* says, and which settings that are (enum sample_setting). */
+void sampling_read(const struct gguf *gguf, struct sample_params *out, unsigned *settings);
 
 /* Fills model->info and the arrays it points to; works for unknown architectures too. */
 enum status info_fill(struct model *model, const char *fallback_name, uint64_t file_bytes) MUST_USE;

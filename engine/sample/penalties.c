@@ -49,9 +49,18 @@ static void repetition_apply(struct sampler *sampler, const struct sample_params
 
 static bool is_breaker(const struct sample_params *params, uint32_t id)
 {
-    for (size_t i = 0; i < params->n_dry_breakers; i++) {
-        if (params->dry_breakers[i] == id) {
+    size_t low = 0, high = params->n_dry_breakers;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (params->dry_breakers[middle] == id) {
             return true;
+        }
+        if (params->dry_breakers[middle] < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
     return false;

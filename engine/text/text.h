@@ -16,6 +16,8 @@ void text_free(struct text **text);
 /* UNSUPPORTED naming the tokenizer kind or pre-tokenizer; OK otherwise. */
 enum status text_runnable(const struct text *text, struct fault *fault) MUST_USE;
 uint32_t text_token_count(const struct text *text);
+/* Tokens with a newline, colon, quotation mark or asterisk in them, ascending; the caller's. */
+enum status text_breakers(const struct text *text, uint32_t **out, size_t *n) MUST_USE;
 
 struct model;
 const struct text *model_text(const struct model *model); /* in engine/model */
