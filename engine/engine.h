@@ -95,6 +95,8 @@ enum kv_type { KV_F32, KV_F16, KV_Q8_0, KV_TYPE_COUNT };
 struct model_form {
     enum kv_type kv_type;
     uint32_t quantize; /* GGUF number of the type that matrices are turned into; 0: as stored */
+    /* Which they are and what they become is as in model_convert's files, to the bit: matrices that
+     * the type makes smaller; any other tensor stays as it is. */
 };
 /* kv: "f32", "f16", "q8_0"; quantize: a type that model_convert writes; case is no matter, NULL or
  * "" is the default. Errors: INVALID, with the names there are. */
@@ -111,7 +113,8 @@ enum status model_costs(const struct model *model, const struct model_form *form
 void model_costs_free(struct model_costs *costs);
 
 /* Writes the model as a GGUF v3 file, matrices in the type named ("Q8_0"; those whose rows are no
- * whole blocks in F16), vectors as they are. Streams: a few rows in memory at a time. The file
+ * whole blocks in a type of shorter ones, F16 at last), vectors as they are. No tensor grows: one
+ * that has as few bytes already keeps its type. Only "F32" decodes all there is. Streams: a few rows in memory at a time. The file
  * appears under its name once it is whole. Errors: INVALID (the type; the sentence lists them),
  * UNSUPPORTED (a tensor that cannot be read), IO, NO_MEMORY, CANCELLED. Blocking, for minutes. */
 struct model_convert {

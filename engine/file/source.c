@@ -8,7 +8,7 @@
  * types that hold the values exactly give them back exactly.
  *
  * Nothing here is checked: who makes a source has seen that its parts are as long as the tensor's
- * shape says. Fails only for want of one row of memory, or where a type has no encoder. */
+ * shape says. Nothing fails. */
 #include "engine/file/source.h"
 
 #include "engine/kernels/encode.h"
@@ -94,24 +94,11 @@ void tensor_row(const struct gguf_tensor *tensor, uint64_t i, uint64_t row, floa
                   (size_t)tensor->dims[0]);
 }
 
-enum status tensor_make(const struct gguf_tensor *tensor, uint64_t i, void *out)
+void tensor_row_as(const struct gguf_tensor *tensor, uint64_t i, uint64_t row,
+                   enum tensor_type type, float *scratch, void *out)
 {
-    size_t row_bytes = (size_t)(tensor_matrix_size(tensor) / tensor->dims[1]);
-    float *row = MEM_NEW_N(float, (size_t)tensor->dims[0]);
-
-    if (!row)
-        return STATUS_NO_MEMORY;
-    if (!tensor_encodes((enum tensor_type)tensor->type)) {
-        mem_free(row);
-        return STATUS_UNSUPPORTED;
-    }
-    for (uint64_t r = 0; r < tensor->dims[1]; r++) {
-        tensor_row(tensor, i, r, row);
-        tensor_encode((enum tensor_type)tensor->type, row, (uint8_t *)out + r * row_bytes,
-                      (size_t)tensor->dims[0]);
-    }
-    mem_free(row);
-    return STATUS_OK;
+    tensor_row(tensor, i, row, scratch);
+    tensor_encode(type, scratch, out, (size_t)tensor->dims[0]);
 }
 
 void tensor_values(const struct gguf_tensor *tensor, float *out)

@@ -16,15 +16,17 @@ struct tensor_source {
     float add;          /* to every value */
 };
 
-/* Matrix i of a tensor, where its bytes can be used as they lie; else NULL: tensor_make. */
+/* Matrix i of a tensor, where its bytes can be used as they lie; else NULL: its rows
+ * are made. */
 const void *tensor_matrix_bytes(const struct gguf_tensor *tensor, uint64_t i);
 uint64_t tensor_matrix_size(const struct gguf_tensor *tensor); /* bytes of one matrix */
 uint64_t tensor_matrix_count(const struct gguf_tensor *tensor);
 /* Row `row` of matrix i as floats, [dims[0]]. */
 void tensor_row(const struct gguf_tensor *tensor, uint64_t i, uint64_t row, float *out);
-/* Matrix i in the tensor's own type; out has tensor_matrix_size bytes. One row of floats is
- * allocated. Errors: NO_MEMORY, UNSUPPORTED (a type that cannot be written). */
-enum status tensor_make(const struct gguf_tensor *tensor, uint64_t i, void *out) MUST_USE;
+/* The same row in a type that tensor_encodes, or in the tensor's own; scratch has dims[0] floats.
+ */
+void tensor_row_as(const struct gguf_tensor *tensor, uint64_t i, uint64_t row,
+                   enum tensor_type type, float *scratch, void *out);
 /* All values as floats, [n_values]. */
 void tensor_values(const struct gguf_tensor *tensor, float *out);
 

@@ -148,10 +148,71 @@ enum status weight_new(struct compute *compute, const struct matrix *matrix, str
     return STATUS_OK;
 }
 
+struct making {
+    struct compute *compute;
+    struct weight *w;
+    weight_rows *rows;
+    void *ctx;
+};
+
+/* A thread's panel has room for a group of rows in any type, and one of floats. */
+static void make_groups(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct making *making = ctx;
+    const struct compute *c = making->compute;
+    struct weight *w = making->w;
+    float *scratch = c->panels + (size_t)thread * panel_rows(c->kind) * c->max_cols;
+    struct matrix group = w->matrix;
+    size_t group_bytes = GROUP_ROWS * group.row_bytes;
+    group.data = scratch + c->max_cols;
+    for (size_t g = begin; g < end; g++) {
+        uint32_t first = (uint32_t)(g * GROUP_ROWS), left = w->matrix.n_rows - first;
+        group.n_rows = left < GROUP_ROWS ? left : GROUP_ROWS;
+        if (w->packed == NULL) {
+            making->rows(making->ctx, first, group.n_rows, scratch,
+                         (uint8_t *)w->made + g * group_bytes);
+            continue;
+        }
+        making->rows(making->ctx, first, group.n_rows, scratch, scratch + c->max_cols);
+        pack_group(&group, 0, w->packed + g * group_bytes);
+    }
+}
+
+enum status weight_make(struct compute *compute, const struct matrix *matrix, weight_rows *rows,
+                        void *ctx, struct weight **out)
+{
+    *out = NULL;
+    assert(matrix->n_cols % tensor_type_info((uint32_t)matrix->type)->block_values == 0);
+    if (compute_reserve(compute, 1, matrix->n_cols) != STATUS_OK)
+        return STATUS_NO_MEMORY;
+    struct weight *w = MEM_NEW(struct weight);
+    if (w == NULL)
+        return STATUS_NO_MEMORY;
+    w->matrix = *matrix;
+    w->matrix.data = NULL;
+    size_t n_groups = ((size_t)matrix->n_rows + GROUP_ROWS - 1) / GROUP_ROWS;
+    if (compute->kind == ENGINE_NATIVE && pack_has(matrix->type)) {
+        w->packed_bytes = n_groups * GROUP_ROWS * matrix->row_bytes;
+        w->packed = pages_new(w->packed_bytes);
+    } else {
+        w->made_bytes = matrix->n_rows * matrix->row_bytes;
+        w->matrix.data = w->made = pages_new(w->made_bytes);
+    }
+    if (w->packed == NULL && w->made == NULL) {
+        mem_free(w);
+        return STATUS_NO_MEMORY;
+    }
+    struct making making = {compute, w, rows, ctx};
+    pool_run(compute->pool, n_groups, 8, make_groups, &making);
+    *out = w;
+    return STATUS_OK;
+}
+
 void weight_free(struct weight **weight)
 {
     if (*weight == NULL)
         return;
+    pages_free((*weight)->made, (*weight)->made_bytes);
     pages_free((*weight)->packed, (*weight)->packed_bytes);
     mem_free(*weight);
     *weight = NULL;

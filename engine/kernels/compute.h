@@ -10,6 +10,8 @@ struct weight {
     struct matrix matrix; /* data is valid only where packed is NULL */
     uint8_t *packed;      /* interleaved groups */
     size_t packed_bytes;
+    void *made; /* data where it is the weight's own; of made_bytes */
+    size_t made_bytes;
 };
 
 struct compute {

@@ -85,6 +85,12 @@ uint64_t compute_scratch_bytes(enum engine_kind kind, size_t max_rows, size_t ma
 struct weight;
 enum status weight_new(struct compute *compute, const struct matrix *matrix,
                        struct weight **out) MUST_USE;
+/* The same from rows that are made as they are packed; matrix->data is not used. rows writes rows
+ * [first, first + n), n <= 16, to out, one behind the other; scratch has n_cols floats. It is called
+ * from all threads at once. */
+typedef void weight_rows(void *ctx, uint32_t first, uint32_t n, float *scratch, void *out);
+enum status weight_make(struct compute *compute, const struct matrix *matrix, weight_rows *rows,
+                        void *ctx, struct weight **out) MUST_USE;
 void weight_free(struct weight **weight);
 
 /* y[n, m] = x[n, k] · Wᵀ for W [m, k]; ldy is the row stride of y in floats (≥ m), ldx that of x.

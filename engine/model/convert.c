@@ -18,8 +18,7 @@
 
 #include "engine/file/gguf_write.h"
 #include "engine/file/source.h"
-#include "engine/kernels/encode.h"
-#include "engine/model/model.h"
+#include "engine/model/quantize.h"
 
 enum { CHUNK_BYTES = 1 << 20 };
 
@@ -33,40 +32,6 @@ struct conversion {
     float *row;
     struct fault *fault;
 };
-
-static bool name_has(const struct gguf_tensor *tensor, const char *part)
-{
-    return memmem(tensor->name.data, tensor->name.n_bytes, part, strlen(part)) != NULL;
-}
-
-/* Matrices are converted. Small tables that decide much (norms, routers, positions, convolutions)
- * are left as they are, as other programs do and expect. */
-static bool is_converted(const struct gguf_tensor *tensor)
-{
-    static const char *const kept[] = {"norm",  "ffn_gate_inp", "position_embd", "conv", "ssm_conv",
-                                       "rope_", "sinks",        ".bias",         "ssm_a"};
-
-    for (size_t i = 0; i < COUNT_OF(kept); i++) {
-        if (name_has(tensor, kept[i]))
-            return false;
-    }
-    return tensor->dims[1] > 1 || tensor->dims[2] > 1;
-}
-
-static enum tensor_type new_type(const struct conversion *c, const struct gguf_tensor *tensor)
-{
-    if (!is_converted(tensor))
-        return (enum tensor_type)tensor->type;
-    return tensor->dims[0] % tensor_type_info((uint32_t)c->type)->block_values ? TENSOR_F16
-                                                                               : c->type;
-}
-
-static uint64_t bytes_of(enum tensor_type type, uint64_t n_values)
-{
-    const struct tensor_type_info *info = tensor_type_info((uint32_t)type);
-
-    return n_values / info->block_values * info->block_bytes;
-}
 
 /* GGUF's number for a file that is mostly of this type. */
 static uint32_t file_type(enum tensor_type type)
@@ -119,10 +84,10 @@ static enum status make_header(const struct conversion *c, struct buffer *out)
     gguf_write_u32(&w, "general.quantization_version", 2);
     for (size_t i = 0; i < gguf_tensor_count(gguf); i++) {
         const struct gguf_tensor *tensor = gguf_tensor_at(gguf, i);
-        enum tensor_type type = new_type(c, tensor);
+        enum tensor_type type = quantized_type(tensor, c->type);
 
         gguf_write_tensor(&w, tensor->name.data, tensor->name.n_bytes, tensor->n_dims, tensor->dims,
-                          type, bytes_of(type, tensor->n_values));
+                          type, type_bytes(type, tensor->n_values));
     }
     status = gguf_write_finish(&w, out);
     gguf_write_free(&w);
@@ -143,7 +108,7 @@ static enum status put_matrix(struct conversion *c, const struct gguf_tensor *te
                               enum tensor_type type)
 {
     const void *bytes = tensor_matrix_bytes(tensor, i);
-    size_t row_bytes = (size_t)bytes_of(type, tensor->dims[0]), used = 0;
+    size_t row_bytes = (size_t)type_bytes(type, tensor->dims[0]), used = 0;
     enum status status = STATUS_OK;
 
     if (bytes && (uint32_t)type == tensor->type)
@@ -172,13 +137,13 @@ static void forget(void *ctx, const void *data, uint64_t n_bytes)
 static enum status put_tensor(struct conversion *c, const struct gguf_tensor *tensor)
 {
     static const uint8_t zeros[GGUF_WRITE_ALIGNMENT];
-    enum tensor_type type = new_type(c, tensor);
+    enum tensor_type type = quantized_type(tensor, c->type);
     enum status status = STATUS_OK;
     size_t padding;
 
     for (uint64_t i = 0; i < tensor_matrix_count(tensor) && !status; i++)
         status = put_matrix(c, tensor, i, type);
-    c->at += bytes_of(type, tensor->n_values);
+    c->at += type_bytes(type, tensor->n_values);
     padding = (size_t)(-c->at % GGUF_WRITE_ALIGNMENT);
     c->at += padding;
     tensor_each_bytes(tensor, forget, (void *)(uintptr_t)c->model);
@@ -209,7 +174,7 @@ static enum status check_tensors(const struct conversion *c, uint64_t *max_cols)
 {
     for (size_t i = 0; i < gguf_tensor_count(c->model->gguf); i++) {
         const struct gguf_tensor *tensor = gguf_tensor_at(c->model->gguf, i);
-        bool kept = !tensor->source && (uint32_t)new_type(c, tensor) == tensor->type;
+        bool kept = !tensor->source && (uint32_t)quantized_type(tensor, c->type) == tensor->type;
 
         if (!tensor_type_info(tensor->type)->name ||
             (!tensor_type_info(tensor->type)->runnable && !kept))
@@ -226,16 +191,10 @@ static enum status check_tensors(const struct conversion *c, uint64_t *max_cols)
 
 static enum status type_fault(const char *type, struct fault *fault)
 {
-    char names[160] = "";
-    size_t len = 0;
+    char names[160];
 
-    for (uint32_t t = 0; t < TENSOR_TYPE_LIMIT && len < sizeof names; t++) {
-        if (tensor_encodes((enum tensor_type)t))
-            len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "",
-                                    tensor_type_info(t)->name);
-    }
     return fault_set(fault, STATUS_INVALID, "skein does not write the type `%.20s`; it writes %s",
-                     type, names);
+                     type, quantized_names(true, names, sizeof names));
 }
 
 static enum status write_file(struct conversion *c)

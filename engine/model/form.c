@@ -1,9 +1,8 @@
 /* The form in which an instance holds a model, and what the model costs in it.
  *
- * Users name a form in words; everything else works with the numbers. Costs start from
- * model_info's, which count the file as it is and keys and values in float32. */
-#include "engine/kernels/encode.h"
-#include "engine/model/model.h"
+ * Users name a form in words; everything else works with the numbers. Weights are
+ * counted tensor by tensor as they will be held. */
+#include "engine/model/quantize.h"
 
 #include <string.h>
 #include <strings.h>
@@ -41,6 +40,7 @@ enum status model_form_parse(const char *kv, const char *quantize, struct model_
 {
     enum tensor_type type;
     enum status status = STATUS_OK;
+    char names[160];
 
     *out = (struct model_form){0};
     if (kv && *kv)
@@ -49,9 +49,8 @@ enum status model_form_parse(const char *kv, const char *quantize, struct model_
         return status;
     if (!tensor_type_parse(quantize, &type) || type == TENSOR_F32)
         return fault_set(fault, STATUS_INVALID,
-                         "no weights can be turned into '%s'; there are "
-                         "F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1 and Q4_0",
-                         quantize);
+                         "no weights can be turned into '%.20s'; skein can make %s", quantize,
+                         quantized_names(false, names, sizeof names));
     out->quantize = (uint32_t)type;
     return STATUS_OK;
 }
@@ -71,17 +70,15 @@ enum status model_costs(const struct model *model, const struct model_form *form
     const struct model_info *info = &model->info;
 
     *out = (struct model_costs){
-        .layer_bytes = copied(info->layer_bytes, info->n_layers),
-        .layer_active_bytes = copied(info->layer_active_bytes, info->n_layers),
+        .layer_bytes = MEM_NEW_N(uint64_t, info->n_layers),
+        .layer_active_bytes = MEM_NEW_N(uint64_t, info->n_layers),
         .layer_kv_bytes = copied(info->layer_kv_bytes, info->n_layers),
-        .embed_bytes = info->embed_bytes,
-        .head_bytes = info->head_bytes,
-        .head_active_bytes = info->head_active_bytes,
     };
     if (!out->layer_bytes || !out->layer_active_bytes || !out->layer_kv_bytes) {
         model_costs_free(out);
         return STATUS_NO_MEMORY;
     }
+    costs_count(model, form, out);
     for (uint32_t il = 0; il < info->n_layers; il++)
         out->layer_kv_bytes[il] = info->layer_kv_bytes[il] / sizeof(float) /
                                   kv_types[form->kv_type].block_values *

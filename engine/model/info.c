@@ -3,7 +3,7 @@
  * Bytes are counted over the tensor table by layer number, so that a model which cannot be run is
  * still described. Of expert tensors, a token reads the share of the experts it uses. Operations
  * are two per weight that is read; attention itself is left out, it depends on the context. */
-#include "engine/model/model.h"
+#include "engine/model/quantize.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -38,60 +38,29 @@ static uint32_t number(const struct model *model, const char *suffix, uint32_t m
     return gguf_value_u32(gguf_find(model->gguf, key), 0, &v) && v <= max ? v : 0;
 }
 
-static bool name_has(const struct gguf_tensor *tensor, const char *part)
-{
-    return memmem(tensor->name.data, tensor->name.n_bytes, part, strlen(part)) != NULL;
-}
-
-static bool name_is(const struct gguf_tensor *tensor, const char *name)
-{
-    return tensor->name.n_bytes == strlen(name) &&
-           memcmp(tensor->name.data, name, tensor->name.n_bytes) == 0;
-}
-
-/* The part of a tensor that one token uses. */
-static double active_share(const struct model *model, const struct gguf_tensor *tensor)
-{
-    uint32_t n = number(model, "expert_count", MODEL_MAX_EXPERTS);
-    uint32_t used = number(model, "expert_used_count", n);
-
-    return n && used && name_has(tensor, "_exps.") ? (double)used / n : 1.0;
-}
-
-static void count_tensor(struct model *model, const struct gguf_tensor *tensor, uint64_t *bytes,
-                         uint64_t *active, double *flops)
+static void count_tensors(struct model *model, struct model_costs *costs, double *flops)
 {
     struct model_info *info = &model->info;
-    int64_t il = tensor_layer(tensor);
-    double share = active_share(model, tensor);
-
-    info->n_parameters += tensor->n_values;
-    if (il >= 0 && il < info->n_layers) {
-        bytes[il] += tensor->n_bytes;
-        active[il] += (uint64_t)((double)tensor->n_bytes * share);
-        flops[il] += tensor->n_dims > 1 ? 2.0 * (double)tensor->n_values * share : 0;
-    } else if (name_is(tensor, "output.weight")) {
-        info->head_bytes = tensor->n_bytes;
-        info->head_active_bytes = tensor->n_bytes;
-        info->head_flops = 2.0 * (double)tensor->n_values;
-        info->tied = false;
-    } else if (il < 0) {
-        info->embed_bytes += tensor->n_bytes;
-    }
-}
-
-static void count_tensors(struct model *model, uint64_t *bytes, uint64_t *active, double *flops)
-{
     const struct gguf_tensor *embd = gguf_tensor_find(model->gguf, "token_embd.weight");
+    const struct gguf_tensor *head = gguf_tensor_find(model->gguf, "output.weight");
 
-    model->info.has_tensors = gguf_tensor_count(model->gguf) > 0;
-    model->info.tied = embd != NULL;
-    if (embd) {
-        model->info.head_active_bytes = embd->n_bytes;
-        model->info.head_flops = 2.0 * (double)embd->n_values;
+    info->has_tensors = gguf_tensor_count(model->gguf) > 0;
+    info->tied = embd && !head;
+    info->head_flops = head   ? 2.0 * (double)head->n_values
+                       : embd ? 2.0 * (double)embd->n_values
+                              : 0;
+    costs_count(model, &(struct model_form){0}, costs);
+    info->embed_bytes = costs->embed_bytes;
+    info->head_bytes = costs->head_bytes;
+    info->head_active_bytes = costs->head_active_bytes;
+    for (size_t i = 0; i < gguf_tensor_count(model->gguf); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(model->gguf, i);
+        int64_t il = tensor_layer(tensor);
+
+        info->n_parameters += tensor->n_values;
+        if (il >= 0 && il < info->n_layers && tensor->n_dims > 1)
+            flops[il] += 2.0 * (double)tensor->n_values * tensor_active_share(model, tensor);
     }
-    for (size_t i = 0; i < gguf_tensor_count(model->gguf); i++)
-        count_tensor(model, gguf_tensor_at(model->gguf, i), bytes, active, flops);
 }
 
 /* "Q4_K 78 %, Q6_K 22 %", the largest share first. */
@@ -193,7 +162,8 @@ enum status info_fill(struct model *model, const char *fallback_name, uint64_t f
     info->layer_flops = flops;
     if (!bytes || !active || !kv || !flops)
         return STATUS_NO_MEMORY;
-    count_tensors(model, bytes, active, flops);
+    count_tensors(model, &(struct model_costs){.layer_bytes = bytes, .layer_active_bytes = active},
+                  flops);
     count_kv(model, kv);
     describe_types(model);
     info->rewinds = true;

@@ -8,9 +8,12 @@
  * read ahead while one is prepared. Norms and biases are small and are decoded to float32 once. Of
  * a tensor of experts every expert becomes a weight of its own, so that only those a token uses are
  * read. A tied head is the embedding's weight, once. What a file has in another layout is made
- * here, matrix by matrix (engine/file/source.c). */
+ * here, row by row (engine/file/source.c), and so is what the form wants in another type
+ * (engine/model/quantize.h): rows go straight into the kernels' layout, never into a whole matrix,
+ * and the pages they came from are dropped behind them. */
 #include "engine/file/source.h"
 #include "engine/kernels/pack.h"
+#include "engine/model/quantize.h"
 #include "engine/shard/shard.h"
 
 #include <assert.h>
@@ -57,16 +60,23 @@ static void read_ahead(const struct model *model, uint32_t il)
     }
 }
 
-/* Bytes that were made for a weight which goes on reading them. */
-static enum status keep_bytes(struct shard *shard, void *bytes)
-{
-    void **grown = mem_resize(shard->made, shard->n_made + 1, sizeof *grown);
+/* A matrix whose rows are made: read by way of its source, in the type that the form wants. */
+struct making {
+    const struct gguf_tensor *tensor;
+    uint64_t i;
+    enum tensor_type type;
+    struct matrix stored; /* data NULL: the rows do not lie in the file one after the other */
+};
 
-    if (!grown)
-        return STATUS_NO_MEMORY;
-    shard->made = grown;
-    shard->made[shard->n_made++] = bytes;
-    return STATUS_OK;
+static void make_rows(void *ctx, uint32_t first, uint32_t n, float *scratch, void *out)
+{
+    const struct making *m = ctx;
+    size_t row_bytes = (size_t)type_bytes(m->type, m->tensor->dims[0]);
+
+    for (uint32_t r = 0; r < n; r++)
+        tensor_row_as(m->tensor, m->i, first + r, m->type, scratch, (uint8_t *)out + r * row_bytes);
+    if (m->stored.mapped)
+        forget_rows(&m->stored, first, n);
 }
 
 /* Matrix i of a tensor as a weight: from the file's bytes, or made from them. */
@@ -76,26 +86,19 @@ static enum status load_one(struct shard *shard, const struct gguf_tensor *tenso
     struct matrix m = {.type = (enum tensor_type)tensor->type,
                        .n_rows = (uint32_t)tensor->dims[1],
                        .n_cols = (uint32_t)tensor->dims[0]};
-    size_t n_bytes = (size_t)tensor_matrix_size(tensor);
-    bool copied = shard->spec.engine == ENGINE_NATIVE && pack_has(m.type);
-    void *made = NULL;
+    struct making making = {.tensor = tensor, .i = i};
     size_t offset;
-    enum status status = STATUS_OK;
 
-    m.row_bytes = n_bytes / m.n_rows;
+    m.row_bytes = (size_t)tensor_matrix_size(tensor) / m.n_rows;
     m.data = tensor_matrix_bytes(tensor, i);
     m.mapped = m.data && model_map_of(shard->model, m.data, &offset);
-    if (!m.data) {
-        m.data = made = mem_aligned(64, n_bytes, 1);
-        status = made ? tensor_make(tensor, i, made) : STATUS_NO_MEMORY;
-    }
-    if (!status)
-        status = weight_new(shard->compute, &m, out);
-    if (!status && made && !copied)
-        status = keep_bytes(shard, made);
-    if (status || copied)
-        mem_free(made);
-    return status;
+    making.type = form_type(tensor, &shard->spec.form);
+    if (m.data && making.type == m.type)
+        return weight_new(shard->compute, &m, out);
+    making.stored = m;
+    m.type = making.type;
+    m.row_bytes = (size_t)type_bytes(m.type, m.n_cols);
+    return weight_make(shard->compute, &m, make_rows, &making, out);
 }
 
 static enum status load_matrix(struct shard *shard, const struct gguf_tensor *tensor,
@@ -292,21 +295,23 @@ void shard_unload(struct shard *shard)
     }
     for (uint32_t i = 0; i < MODEL_MAX_ROPES; i++)
         rope_table_free(&shard->rope[i]);
-    for (size_t i = 0; i < shard->n_made; i++)
-        mem_free(shard->made[i]);
-    mem_free(shard->made);
 }
 
 uint64_t shard_weight_bytes(const struct model *model, const struct shard_spec *spec)
 {
     const struct model_info *info = model_info(model);
+    const struct gguf_tensor *head = gguf_tensor_find(model->gguf, "output.weight");
     uint64_t bytes = 0;
 
-    for (uint32_t il = spec->layer_begin; il < spec->layer_end && il < info->n_layers; il++)
-        bytes += info->layer_bytes[il];
-    if (spec->embed || (spec->head && info->tied))
-        bytes += info->embed_bytes;
-    if (spec->head)
-        bytes += info->head_bytes;
+    for (size_t i = 0; i < gguf_tensor_count(model->gguf); i++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(model->gguf, i);
+        int64_t il = tensor_layer(tensor);
+        bool wanted = tensor == head ? spec->head : spec->embed || (spec->head && info->tied);
+
+        if (il >= 0)
+            wanted = il >= spec->layer_begin && il < spec->layer_end && il < info->n_layers;
+        if (wanted)
+            bytes += form_bytes(tensor, &spec->form);
+    }
     return bytes;
 }

@@ -8,6 +8,7 @@
  * What fails: a request that does not fit the model (INVALID), a model that cannot be run
  * (UNSUPPORTED), memory (NO_MEMORY), and in a pass rows out of order (INVALID), a sequence longer
  * than the context (CONTEXT) or no pages left (NO_ROOM); a failed pass leaves the KV as it was. */
+#include "engine/kernels/encode.h"
 #include "engine/shard/shard.h"
 
 #include <math.h>
@@ -33,6 +34,9 @@ static enum status check_spec(const struct model *model, const struct shard_spec
         return fault_set(fault, STATUS_INVALID,
                          "%u sequences of %u tokens with %u KV blocks are out of range",
                          spec->n_slots, spec->n_ctx_tokens, spec->n_kv_blocks);
+    if (spec->form.quantize && !tensor_encodes((enum tensor_type)spec->form.quantize))
+        return fault_set(fault, STATUS_INVALID, "weights cannot be turned into type number %u",
+                         spec->form.quantize);
     if (model->tensors.weight[MODEL_SLOT_POSITION_EMBD] &&
         spec->n_ctx_tokens > model->hparams.n_ctx_train)
         return fault_set(fault, STATUS_CONTEXT,

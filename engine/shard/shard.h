@@ -56,8 +56,6 @@ struct shard {
     float *model_bias[MODEL_SLOT_COUNT];
     struct weight *positions; /* learned positions, where layer 0 is here */
     struct rope_table rope[MODEL_MAX_ROPES];
-    void **made; /* [n_made] bytes that weights read and no file has */
-    size_t n_made;
     struct kv *kv;
     struct scratch scratch;
 };

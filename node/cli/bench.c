@@ -18,7 +18,7 @@ enum { BENCH_MAX_RUNS = 99, BENCH_MAX_TOKENS = 1 << 20 };
 
 struct bench_options {
     uint32_t n_prompt, n_generate, n_threads, n_runs;
-    const char *engine;
+    const char *engine, *kv, *quantize;
     bool json;
 };
 
@@ -34,6 +34,11 @@ static const struct option options[] = {
            "Engine to use; without it the best one that works here"),
     OPTION("repeat", OPTION_COUNT, BENCH(n_runs), "N", "Runs, of which the median counts",
            .fallback = "3", .min = 1, .max = BENCH_MAX_RUNS, .flag_only = true),
+    OPTION("kv", OPTION_TEXT, BENCH(kv), "TYPE", "Keep keys and values in f32, f16 or q8_0",
+           .fallback = "f32", .flag_only = true),
+    OPTION("quantize", OPTION_TEXT, BENCH(quantize), "TYPE",
+           "Turn the matrices into TYPE while loading; without it they stay as stored",
+           .flag_only = true),
     OPTION("json", OPTION_FLAG, BENCH(json), NULL, "Print JSON", .flag_only = true),
 };
 
@@ -56,6 +61,7 @@ struct bench {
     const struct model_info *info;
     struct shard *shard;
     enum engine_kind engine;
+    struct model_form form;
     uint32_t n_threads, max_rows;
     uint64_t bytes_per_token;
     double load_seconds, flops_per_row;
@@ -101,16 +107,21 @@ static void bench_close(struct bench *b)
 }
 
 /* Weights that a token reads, and the KV of a sequence that is halfway through its answer. */
-static void count_costs(struct bench *b, const struct bench_options *values)
+static enum status count_costs(struct bench *b, const struct model *model,
+                               const struct bench_options *values)
 {
-    const struct model_info *info = b->info;
     uint64_t kv_tokens = values->n_prompt + values->n_generate / 2;
+    struct model_costs costs;
 
-    b->bytes_per_token = info->head_active_bytes;
-    for (uint32_t i = 0; i < info->n_layers; i++) {
-        b->bytes_per_token += info->layer_active_bytes[i] + info->layer_kv_bytes[i] * kv_tokens;
-        b->flops_per_row += info->layer_flops[i];
+    if (model_costs(model, &b->form, &costs) != STATUS_OK)
+        return STATUS_NO_MEMORY;
+    b->bytes_per_token = costs.head_active_bytes;
+    for (uint32_t i = 0; i < b->info->n_layers; i++) {
+        b->bytes_per_token += costs.layer_active_bytes[i] + costs.layer_kv_bytes[i] * kv_tokens;
+        b->flops_per_row += b->info->layer_flops[i];
     }
+    model_costs_free(&costs);
+    return STATUS_OK;
 }
 
 static enum status bench_open(struct bench *b, const struct model *model,
@@ -134,6 +145,7 @@ static enum status bench_open(struct bench *b, const struct model *model,
         .max_rows = b->max_rows,
         .n_threads = b->n_threads,
         .engine = b->engine,
+        .form = b->form,
     };
     status = shard_open(model, &shard_spec, &b->shard, fault);
     if (status != STATUS_OK)
@@ -149,8 +161,7 @@ static enum status bench_open(struct bench *b, const struct model *model,
         b->tokens[i] = (uint32_t)((i * UINT64_C(2654435761) + 12345) % b->info->n_vocab);
         b->rows[i] = (struct shard_row){.slot = 0, .pos = i};
     }
-    count_costs(b, values);
-    return STATUS_OK;
+    return count_costs(b, model, values);
 }
 
 /* Tokens [at, at + n) through the model; the logits of the last one. */
@@ -236,15 +247,17 @@ static int print_text(const struct bench *b, const struct bench_options *values)
 }
 
 static enum status bench_check(const struct model *model, const struct bench_options *values,
-                               enum engine_kind *engine, struct fault *fault)
+                               struct bench *b, struct fault *fault)
 {
     const struct model_info *info = model_info(model);
-    enum status status = engine_choose(values->engine, engine, fault);
+    enum status status = engine_choose(values->engine, &b->engine, fault);
 
     if (status == STATUS_OK && !info->has_tensors)
         status = fault_set(fault, STATUS_UNSUPPORTED, "the file holds a vocabulary only");
     if (status == STATUS_OK)
-        status = model_runnable(model, *engine, fault);
+        status = model_runnable(model, b->engine, fault);
+    if (status == STATUS_OK)
+        status = model_form_parse(values->kv, values->quantize, &b->form, fault);
     if (status == STATUS_OK && info->n_ctx_train &&
         values->n_prompt + values->n_generate > info->n_ctx_train)
         status = fault_set(fault, STATUS_CONTEXT,
@@ -262,7 +275,7 @@ static int bench(const struct bench_options *values, const char *file, struct fa
     enum status status = inspect_open(file, &model, fault);
 
     if (status == STATUS_OK)
-        status = bench_check(model, values, &b.engine, fault);
+        status = bench_check(model, values, &b, fault);
     if (status == STATUS_OK) {
         b.info = model_info(model);
         status = bench_open(&b, model, values, fault);

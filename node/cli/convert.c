@@ -27,7 +27,8 @@ const struct command_spec spec_convert = {
     "IN OUT",
     "Write a model as a GGUF file.",
     "IN is a Hugging Face folder or a GGUF file, OUT the file to write. Norms, routers and biases "
-    "stay as they are; rows that are no whole blocks of the type become F16.",
+    "stay as they are, and so does what the type would not make smaller, but for F32; rows that "
+    "are no whole blocks of the type get one with shorter blocks.",
     options,
     COUNT_OF(options),
     2,

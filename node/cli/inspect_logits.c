@@ -17,7 +17,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "float32 is written as it lies in memory");
 
 struct logits_options {
-    const char *tokens, *out, *engine;
+    const char *tokens, *out, *engine, *kv, *quantize;
     uint32_t n_threads, n_stages;
 };
 
@@ -32,6 +32,11 @@ static const struct option options[] = {
            "Compute threads; without it one per core", .min = 1, .max = 1024),
     OPTION("stages", OPTION_COUNT, LOGITS(n_stages), "N", "Cut the layers into so many stages",
            .fallback = "1", .min = 1, .max = LOGITS_MAX_STAGES, .flag_only = true),
+    OPTION("kv", OPTION_TEXT, LOGITS(kv), "TYPE", "Keep keys and values in f32, f16 or q8_0",
+           .fallback = "f32", .flag_only = true),
+    OPTION("quantize", OPTION_TEXT, LOGITS(quantize), "TYPE",
+           "Turn the matrices into TYPE while loading; without it they stay as stored",
+           .flag_only = true),
 };
 
 const struct command_spec spec_inspect_logits = {
@@ -70,8 +75,11 @@ static enum status pipeline_open(struct pipeline *p, const struct model *model,
     uint32_t n_layers = p->info->n_layers;
     uint32_t n_stages = values->n_stages < n_layers ? values->n_stages : n_layers;
     struct engine_box box;
-    enum status status = STATUS_OK;
+    struct model_form form;
+    enum status status = model_form_parse(values->kv, values->quantize, &form, fault);
 
+    if (status != STATUS_OK)
+        return status;
     engine_box(&box);
     p->hidden = mem_aligned(64, (size_t)LOGITS_PASS_ROWS * p->info->n_embd, sizeof *p->hidden);
     p->logits = mem_aligned(64, (size_t)LOGITS_HEAD_ROWS * p->info->n_vocab, sizeof *p->logits);
@@ -89,6 +97,7 @@ static enum status pipeline_open(struct pipeline *p, const struct model *model,
             .max_rows = LOGITS_PASS_ROWS,
             .n_threads = values->n_threads ? values->n_threads : box.n_cores,
             .engine = engine,
+            .form = form,
         };
         status = shard_open(model, &spec, &p->stages[i], fault);
         if (status == STATUS_OK)

@@ -20,6 +20,7 @@ enum status stages_open(const struct model *model, const struct stages_config *c
         .max_rows = ROWS,
         .n_threads = config->n_threads ? config->n_threads : 1,
         .engine = config->engine,
+        .form = config->form,
     };
     enum status status = STATUS_OK;
 

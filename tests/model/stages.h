@@ -20,6 +20,7 @@ struct stages_config {
     uint32_t n_threads;
     uint32_t n_ctx_tokens;
     uint32_t n_slots;
+    struct model_form form;
 };
 
 /* Layers are cut as evenly as they go; the first stage embeds and has the head. */
