@@ -91,6 +91,9 @@ typedef void node_on_added(void *owner, const struct model_card *card, const str
 enum status node_add_model(struct node *node, const char *path, node_on_added *on_added,
                            void *owner) MUST_USE;
 size_t node_models(const struct node *node, struct node_model *out, size_t max);
+/* The model that a request with this name gets; errors as control_find_model. */
+enum status node_find_model(const struct node *node, const char *name,
+                            uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
 
 /* What would be done for a model; opens the file on the thread pool, then on_plan once (view NULL
  * on failure, info NULL where the file did not open). Errors at once: as control_find_model. */

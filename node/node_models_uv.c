@@ -65,6 +65,7 @@ struct control_model *node_control_model(const struct node *node, const struct m
     out->head_active_bytes = info->head_active_bytes;
     out->head_flops = info->head_flops;
     out->scratch_bytes = need.scratch_bytes;
+    out->sampling_settings = model_sampling(model, &out->sampling);
     if (!out->layer_bytes || !out->layer_active_bytes || !out->layer_kv_bytes || !out->layer_flops)
         control_model_free(&out);
     return out;

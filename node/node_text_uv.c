@@ -11,6 +11,29 @@
 #include <string.h>
 #include <time.h>
 
+/* A template that has no place for tools renders the same without them; the model would never hear
+ * of them, and the client would not know. */
+static enum status tools_check(const struct node_sequence *sequence,
+                               const struct chat_request *chat, const struct buffer *with,
+                               struct fault *fault)
+{
+    struct buffer without = {.max_bytes = with->max_bytes};
+    struct chat_request plain = *chat;
+    enum status status;
+
+    plain.tools_json = NULL;
+    status = chat_render(sequence->model, &plain, &without, fault);
+    if (status == STATUS_OK && without.len == with->len &&
+        (with->len == 0 || memcmp(without.data, with->data, with->len) == 0))
+        status = fault_set(fault, STATUS_UNSUPPORTED,
+                           "tools: the chat template of %s has no place for tools; leave them out",
+                           model_info(sequence->model)->name);
+    else
+        status = fault->status = STATUS_OK; /* it may well refuse to go without */
+    buffer_free(&without);
+    return status;
+}
+
 static enum status sequence_render(struct node_sequence *sequence, struct buffer *out)
 {
     struct fault *fault = &sequence->fault;
@@ -34,6 +57,8 @@ static enum status sequence_render(struct node_sequence *sequence, struct buffer
     chat.kwargs_json = texts[2];
     status = texts[0] ? chat_render(sequence->model, &chat, out, fault)
                       : fault_set(fault, STATUS_NO_MEMORY, "no memory for the messages");
+    if (status == STATUS_OK && texts[1])
+        status = tools_check(sequence, &chat, out, fault);
     for (size_t i = 0; i < COUNT_OF(texts); i++)
         free(texts[i]);
     json_decref(body);

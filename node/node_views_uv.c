@@ -75,6 +75,12 @@ size_t node_models(const struct node *node, struct node_model *out, size_t max)
     return n;
 }
 
+enum status node_find_model(const struct node *node, const char *name,
+                            uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
+{
+    return control_find_model(node->control, name, out, fault);
+}
+
 struct adding {
     struct node *node;
     node_on_added *on_added;

@@ -258,6 +258,7 @@ static void put_shaping(struct packer *p, const struct request_spec *spec, Mesh_
     to->dry_last_n = spec->dry_last_n;
     to->xtc_probability = (float)put_finite(p, (double)spec->xtc_probability);
     to->xtc_threshold = (float)put_finite(p, (double)spec->xtc_threshold);
+    to->open_settings = spec->open_settings;
     to->n_bias_ids = to->n_bias_values = put_count(p, spec->n_biases, PROTO_MAX_BIASES);
     for (size_t i = 0; i < to->n_bias_ids; i++) {
         bias_ids[i] = spec->biases[i].id;

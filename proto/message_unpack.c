@@ -232,6 +232,7 @@ static void get_shaping(struct unpacker *u, const Mesh__RequestSpec *from, struc
     to->dry_last_n = from->dry_last_n;
     to->xtc_probability = (float)get_finite(u, "xtc_probability", (double)from->xtc_probability);
     to->xtc_threshold = (float)get_finite(u, "xtc_threshold", (double)from->xtc_threshold);
+    to->open_settings = from->open_settings;
     if (from->n_bias_ids != from->n_bias_values) {
         unpack_fail(u, STATUS_FORMAT, "bias_values", "are not as many as bias_ids");
         return;

@@ -197,6 +197,9 @@ struct request_spec {
     float xtc_probability, xtc_threshold;
     uint32_t n_biases;
     struct token_bias biases[PROTO_MAX_BIASES];
+    /* Settings that nobody asked for, a set of the engine's enum sample_setting: what stands above
+     * for them is skein's default, and gives way to the model's own at the head. */
+    uint32_t open_settings;
 };
 
 struct message_submit { /* payload: body */

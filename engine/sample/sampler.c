@@ -29,21 +29,6 @@ void sample_defaults(struct sample_params *out)
                                   .seed = 0};
 }
 
-void sample_take(struct sample_params *to, const struct sample_params *from, unsigned settings)
-{
-    to->temperature = settings & SAMPLE_TEMPERATURE ? from->temperature : to->temperature;
-    to->top_k = settings & SAMPLE_TOP_K ? from->top_k : to->top_k;
-    to->top_p = settings & SAMPLE_TOP_P ? from->top_p : to->top_p;
-    to->min_p = settings & SAMPLE_MIN_P ? from->min_p : to->min_p;
-    to->typical_p = settings & SAMPLE_TYPICAL_P ? from->typical_p : to->typical_p;
-    to->repeat_penalty =
-        settings & SAMPLE_REPEAT_PENALTY ? from->repeat_penalty : to->repeat_penalty;
-    to->repeat_last_n = settings & SAMPLE_REPEAT_LAST_N ? from->repeat_last_n : to->repeat_last_n;
-    to->xtc_probability =
-        settings & SAMPLE_XTC_PROBABILITY ? from->xtc_probability : to->xtc_probability;
-    to->xtc_threshold = settings & SAMPLE_XTC_THRESHOLD ? from->xtc_threshold : to->xtc_threshold;
-}
-
 static enum status range_check(const char *name, double value, double low, double high,
                                struct fault *fault)
 {

@@ -63,31 +63,28 @@ static void models_list(struct exchange *exchange)
     reply(exchange, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }
 
-static bool model_is(const struct node_model *model, const char *id)
-{
-    char hash[2 * PROTO_HASH_BYTES + 1];
-
-    bytes_to_hex(model->card.hash, PROTO_HASH_BYTES, hash);
-    return strcmp(model->card.name, id) == 0 || strcmp(hash, id) == 0;
-}
-
+/* By any name that a request may give. */
 static void models_one(struct exchange *exchange)
 {
     struct node_model *models = MEM_NEW_N(struct node_model, ADMIN_MAX_MODELS);
-    size_t n = models ? node_models(exchange->http->node, models, ADMIN_MAX_MODELS) : 0;
-    struct api_error error;
+    size_t i = 0, n = models ? node_models(exchange->http->node, models, ADMIN_MAX_MODELS) : 0;
+    struct api_error error = {0};
+    uint8_t hash[PROTO_HASH_BYTES];
+    enum status status =
+        node_find_model(exchange->http->node, exchange->argument, hash, &error.fault);
 
-    for (size_t i = 0; i < n && i < ADMIN_MAX_MODELS; i++) {
-        if (!model_is(&models[i], exchange->argument))
-            continue;
+    while (status == STATUS_OK && i < n && memcmp(models[i].card.hash, hash, sizeof hash) != 0)
+        i++;
+    if (status == STATUS_OK && i < n) {
         reply(exchange, view_model(&models[i]));
-        mem_free(models);
-        return;
+    } else if (status == STATUS_OK) {
+        no_memory(exchange);
+    } else {
+        if (status == STATUS_NOT_FOUND)
+            api_error_no_model(&error);
+        exchange_fail(exchange, &error);
     }
     mem_free(models);
-    (void)api_error_set(&error, STATUS_NOT_FOUND, "model", "model_not_found",
-                        "no node of the cluster has a model called \"%.100s\"", exchange->argument);
-    exchange_fail(exchange, &error);
 }
 
 static void on_added(void *owner, const struct model_card *card, const struct fault *fault)

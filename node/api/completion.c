@@ -136,8 +136,7 @@ static void fail(struct completion *c, const struct fault *fault)
     struct api_error error = {.fault = *fault};
 
     c->finished = true;
-    if (fault->status == STATUS_NOT_FOUND)
-        api_error_no_model(&error);
+    api_error_place(&error, c->answer.kind == REQUEST_CHAT);
     if (c->stream && c->started)
         completion_push(c, api_error_json(&error));
     else

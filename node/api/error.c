@@ -79,6 +79,37 @@ enum status api_error_status(const char *code, int http)
     return http < 500 ? STATUS_INVALID : STATUS_INTERNAL;
 }
 
+/* The nodes' sentences begin with the field that they are about: "tools: …", "logit_bias names …".
+ */
+static bool names_field(const char *text, const char *field)
+{
+    size_t n = strlen(field);
+
+    return strncmp(text, field, n) == 0 && (text[n] == ':' || text[n] == ' ');
+}
+
+void api_error_place(struct api_error *error, bool chat)
+{
+    static const char *const fields[] = {
+        "tools",          "logit_bias",    "messages",   "temperature",       "top_p",
+        "repeat_penalty", "repeat_last_n", "typical_p",  "frequency_penalty", "presence_penalty",
+        "dry_multiplier", "dry_base",      "dry_last_n", "xtc_probability",   "xtc_threshold"};
+
+    if (error->fault.status == STATUS_NOT_FOUND) {
+        api_error_no_model(error);
+        return;
+    }
+    if (error->fault.status == STATUS_CONTEXT)
+        (void)snprintf(error->param, sizeof error->param, "%s", chat ? "messages" : "prompt");
+    for (size_t i = 0; !*error->param && i < COUNT_OF(fields); i++)
+        if (names_field(error->fault.text, fields[i]))
+            (void)snprintf(error->param, sizeof error->param, "%s", fields[i]);
+    if (*error->param && error->fault.status == STATUS_UNSUPPORTED)
+        error->code = "unsupported_parameter";
+    if (*error->param && error->fault.status == STATUS_INVALID)
+        error->code = "invalid_value";
+}
+
 void api_error_no_model(struct api_error *error)
 {
     (void)snprintf(error->param, sizeof error->param, "model");

@@ -35,6 +35,8 @@ enum status api_error_set(struct api_error *error, enum status status, const cha
                           const char *code, const char *format, ...) PRINTF_LIKE(5, 6);
 /* Says that the fault, NOT_FOUND, is about the field `model`. */
 void api_error_no_model(struct api_error *error);
+/* Says which field of a completion's request the fault of a node is about, where it is known. */
+void api_error_place(struct api_error *error, bool chat);
 /* The status that `code` of an error object came from, or else what the HTTP status is nearest to.
  */
 enum status api_error_status(const char *code, int http);

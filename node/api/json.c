@@ -50,6 +50,11 @@ enum status json_parse(const char *text, size_t n_bytes, json_t **out, struct ap
         return STATUS_OK;
     if (json_error_code(&where) == json_error_out_of_memory)
         return api_error_set(error, STATUS_NO_MEMORY, NULL, NULL, "no memory for the body");
+    if (json_error_code(&where) == json_error_null_character)
+        return api_error_set(error, STATUS_FORMAT, NULL, "invalid_json",
+                             "line %d of the body has the character \\u0000 in a text, which no "
+                             "prompt can hold; leave it out",
+                             where.line);
     return api_error_set(error, STATUS_FORMAT, NULL, "invalid_json",
                          "the body is not valid JSON: line %d, column %d: %s", where.line,
                          where.column, where.text);

@@ -5,6 +5,9 @@
  * else is refused by name, a misspelt field too: an option that is silently not honoured is a wrong
  * answer that looks right. null counts as absent everywhere.
  *
+ * A sampling setting that the request does not have stays open, and the model's makers choose it at
+ * the head (struct request_spec).
+ *
  * Happy path: bounded parse, one pass over the table's fields, then messages or prompt into the
  * body that travels to the head. Errors set `param` to the path of the field, e.g.
  * messages[2].role.
@@ -14,16 +17,15 @@
  * that other local servers share. */
 #include "node/api/openai.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { OPENAI_MAX_MESSAGES = 10000, OPENAI_TEXT_DEFAULT_TOKENS = 16 };
 
 #define OPENAI_XTC_THRESHOLD 0.1f
-
-/* Seed 0 means "any" to a node; a client that says 0 wants the same answer each time. */
-static const uint64_t seed_for_zero = 0x9e3779b97f4a7c15u;
 
 struct parse {
     enum request_kind kind;
@@ -94,20 +96,26 @@ static const struct number {
     const char *name;
     size_t at;
     double min, max;
+    uint32_t setting; /* which the model may no longer choose; 0: it never does */
 } numbers[] = {
-    {"temperature", SPEC(temperature), 0, 2},
-    {"top_p", SPEC(top_p), 0, 1},
-    {"min_p", SPEC(min_p), 0, 1},
-    {"typical_p", SPEC(typical_p), 0, 1},
-    {"repeat_penalty", SPEC(repeat_penalty), 0.01, 10},
-    {"repetition_penalty", SPEC(repeat_penalty), 0.01, 10},
-    {"frequency_penalty", SPEC(frequency_penalty), -2, 2},
-    {"presence_penalty", SPEC(presence_penalty), -2, 2},
-    {"dry_multiplier", SPEC(dry_multiplier), 0, 100},
-    {"dry_base", SPEC(dry_base), 0, 100},
-    {"xtc_probability", SPEC(xtc_probability), 0, 1},
-    {"xtc_threshold", SPEC(xtc_threshold), 0, 1},
+    {"temperature", SPEC(temperature), 0, 2, SAMPLE_TEMPERATURE},
+    {"top_p", SPEC(top_p), 0, 1, SAMPLE_TOP_P},
+    {"min_p", SPEC(min_p), 0, 1, SAMPLE_MIN_P},
+    {"typical_p", SPEC(typical_p), 0, 1, SAMPLE_TYPICAL_P},
+    {"repeat_penalty", SPEC(repeat_penalty), 0.01, 10, SAMPLE_REPEAT_PENALTY},
+    {"repetition_penalty", SPEC(repeat_penalty), 0.01, 10, SAMPLE_REPEAT_PENALTY},
+    {"frequency_penalty", SPEC(frequency_penalty), -2, 2, 0},
+    {"presence_penalty", SPEC(presence_penalty), -2, 2, 0},
+    {"dry_multiplier", SPEC(dry_multiplier), 0, 100, 0},
+    {"dry_base", SPEC(dry_base), 0, 100, 0},
+    {"xtc_probability", SPEC(xtc_probability), 0, 1, SAMPLE_XTC_PROBABILITY},
+    {"xtc_threshold", SPEC(xtc_threshold), 0, 1, SAMPLE_XTC_THRESHOLD},
 };
+
+static void setting_said(struct parse *p, uint32_t setting)
+{
+    p->request->spec.open_settings &= ~setting;
+}
 
 static enum status take_number(struct parse *p, const char *name, const json_t *value)
 {
@@ -118,13 +126,16 @@ static enum status take_number(struct parse *p, const char *name, const json_t *
     while (strcmp(number->name, name) != 0)
         number++;
     status = number_in(p, name, value, number->min, number->max, &v);
-    if (status == STATUS_OK)
-        memcpy((char *)&p->request->spec + number->at, &v, sizeof v);
-    return status;
+    if (status != STATUS_OK)
+        return status;
+    memcpy((char *)&p->request->spec + number->at, &v, sizeof v);
+    setting_said(p, number->setting);
+    return STATUS_OK;
 }
 
 static enum status take_repeat_last_n(struct parse *p, const char *name, const json_t *value)
 {
+    setting_said(p, SAMPLE_REPEAT_LAST_N);
     return integer_in(p, name, value, 0, PROTO_MAX_HISTORY, &p->request->spec.repeat_last_n);
 }
 
@@ -187,6 +198,7 @@ static enum status take_logit_bias(struct parse *p, const char *name, const json
 /* -1 is what several servers call "off". */
 static enum status take_top_k(struct parse *p, const char *name, const json_t *value)
 {
+    setting_said(p, SAMPLE_TOP_K);
     return integer_in(p, name, value, -1, 1 << 20, &p->request->spec.top_k);
 }
 
@@ -198,10 +210,21 @@ static enum status take_max_tokens(struct parse *p, const char *name, const json
 static enum status take_seed(struct parse *p, const char *name, const json_t *value)
 {
     uint64_t seed = (uint64_t)json_integer_value(value);
+    char *end = NULL;
 
-    if (!json_is_integer(value))
+    if (json_is_string(value)) {
+        const char *text = json_string_value(value);
+
+        errno = 0;
+        seed = strtoull(text, &end, 10);
+        if (*text < '0' || *text > '9' || *end || errno)
+            return wrong(p, name,
+                         "a whole number from -9223372036854775808 to "
+                         "18446744073709551615");
+    } else if (!json_is_integer(value)) {
         return wrong(p, name, "a whole number");
-    p->request->spec.seed = seed ? seed : seed_for_zero;
+    }
+    p->request->spec.seed = seed ? seed : OPENAI_SEED_FOR_ZERO;
     return STATUS_OK;
 }
 
@@ -525,6 +548,7 @@ static void defaults(struct openai_request *out, enum request_kind kind)
     out->spec.repeat_penalty = params.repeat_penalty;
     out->spec.repeat_last_n = params.repeat_last_n;
     out->spec.xtc_threshold = OPENAI_XTC_THRESHOLD; /* waits for xtc_probability */
+    out->spec.open_settings = SAMPLE_SETTINGS;
     out->spec.max_tokens = kind == REQUEST_TEXT ? OPENAI_TEXT_DEFAULT_TOKENS : 0;
     out->body.max_bytes = PROTO_MAX_PROMPT_BYTES;
 }
@@ -537,7 +561,7 @@ enum status openai_request_parse(enum request_kind kind, const char *json, size_
     enum status status;
 
     defaults(out, kind);
-    status = json_parse(json, n_bytes, &root, error);
+    status = openai_json_parse(json, n_bytes, &root, error);
     if (status != STATUS_OK)
         return status;
     if (!json_is_object(root))

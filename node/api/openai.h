@@ -17,6 +17,14 @@ enum status openai_request_parse(enum request_kind kind, const char *json, size_
                                  struct openai_request *out, struct api_error *error) MUST_USE;
 void openai_request_free(struct openai_request *request);
 
+/* Seed 0 means "any" to a node; a client that says 0 wants the same answer each time, and gets the
+ * one of this number. Answers say 0 again. */
+#define OPENAI_SEED_FOR_ZERO 0x9e3779b97f4a7c15u
+/* As json_parse, with one allowance: the whole numbers of the root's member "seed" go up to 2^64 -
+ * 1, those above 2^63 - 1 come out as strings of digits. */
+enum status openai_json_parse(const char *json, size_t n_bytes, json_t **out,
+                              struct api_error *error) MUST_USE;
+
 /* messages (an array) with every content a text or null and only roles that templates know, as a
  * new array. Errors: INVALID, UNSUPPORTED with the path of the field, NO_MEMORY. */
 enum status openai_messages(const json_t *messages, json_t **out, struct api_error *error) MUST_USE;

@@ -3,14 +3,28 @@
  * Field names and order as in OpenAI's API reference (chat/object, chat/streaming,
  * completions/object). Beside them stands one object of our own, "skein": how many stages computed
  * it, how long prefill and decode took, tokens per second of decode, and the seed that gives the
- * same answer again. */
+ * same answer again (digits in a string where it is above 2^63 - 1; a request may say it so). */
 #include "node/api/openai.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *finish_reason(const struct request_result *result)
 {
     return result->end == REQUEST_END_LENGTH ? "length" : "stop";
+}
+
+/* As in a request: beyond what JSON readers hold exactly as a number, the digits are a string. */
+static json_t *seed_json(uint64_t seed)
+{
+    char digits[24];
+
+    if (seed == OPENAI_SEED_FOR_ZERO)
+        return json_integer(0);
+    if (seed <= INT64_MAX)
+        return json_integer((json_int_t)seed);
+    (void)snprintf(digits, sizeof digits, "%llu", (unsigned long long)seed);
+    return json_string(digits);
 }
 
 static json_t *usage(const struct request_result *result)
@@ -26,10 +40,10 @@ static json_t *skein(const struct openai_answer *answer, const struct request_re
     uint32_t n_decoded = result->n_generated > 1 ? result->n_generated - 1 : 0;
     double rate = result->decode_seconds > 0 ? n_decoded / result->decode_seconds : 0;
 
-    return json_pack("{s:I, s:f, s:f, s:f, s:I}", "stages", (json_int_t)result->n_stages,
+    return json_pack("{s:I, s:f, s:f, s:f, s:o}", "stages", (json_int_t)result->n_stages,
                      "prefill_seconds", result->prefill_seconds, "decode_seconds",
                      result->decode_seconds, "tokens_per_second", rate, "seed",
-                     (json_int_t)answer->seed);
+                     seed_json(answer->seed));
 }
 
 static json_t *chunk(const struct openai_answer *answer, json_t *choices)

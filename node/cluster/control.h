@@ -25,6 +25,8 @@ struct control_model {
     double *layer_flops;
     uint64_t embed_bytes, head_bytes, head_active_bytes, scratch_bytes;
     double head_flops;
+    struct sample_params sampling; /* what the makers recommend, of the settings named here: */
+    unsigned sampling_settings;
 };
 void control_model_free(struct control_model **model);
 

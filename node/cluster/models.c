@@ -74,24 +74,57 @@ static uint32_t count_matches(struct control *c, const char *name, enum match ma
     return n;
 }
 
-/* "tiny (on a, b), big (on c)", as far as it fits. */
-static void list_models(struct control *c, char *out, size_t size)
+static bool text_add(char *out, size_t size, size_t *len, const char *lead, const char *text)
+{
+    int n = snprintf(out + *len, size - *len, "%s%s", lead, text);
+
+    if (n < 0 || (size_t)n >= size - *len) {
+        out[*len] = '\0';
+        return false;
+    }
+    *len += (size_t)n;
+    return true;
+}
+
+/* Whether a card before place `end` has the model: then it is listed already. */
+static bool listed_before(struct control *c, uint32_t end,
+                          const uint8_t hash[static PROTO_HASH_BYTES])
 {
     const struct node_card *card;
+    uint32_t at = 0;
+
+    while ((card = card_at(c, &at)) && at < end)
+        if (card_has(card, hash))
+            return true;
+    return false;
+}
+
+/* "tiny on a and b, big on c": each model once, as far as it fits. */
+static void list_models(struct control *c, char *out, size_t size)
+{
+    const struct node_card *card, *other;
     uint32_t at = 0;
     size_t len = 0;
 
     out[0] = '\0';
     while ((card = card_at(c, &at))) {
-        for (uint32_t i = 0; i < card->n_models && len + 1 < size; i++) {
-            int n = snprintf(out + len, size - len, "%s%s on %s", len ? ", " : "",
-                             card->models[i].name, card->name);
+        for (uint32_t i = 0; i < card->n_models; i++) {
+            const struct model_card *model = &card->models[i];
+            uint32_t next = at;
+            size_t before = len;
+            bool fits;
 
-            if (n < 0 || (size_t)n >= size - len) {
-                out[len] = '\0';
+            if (listed_before(c, at, model->hash))
+                continue;
+            fits = text_add(out, size, &len, len ? ", " : "", model->name) &&
+                   text_add(out, size, &len, " on ", card->name);
+            while (fits && (other = card_at(c, &next)))
+                if (card_has(other, model->hash))
+                    fits = text_add(out, size, &len, " and ", other->name);
+            if (!fits) {
+                out[before] = '\0';
                 return;
             }
-            len += (size_t)n;
         }
     }
 }

@@ -193,7 +193,6 @@ uint32_t works_of(const struct control *c, const struct instance *instance, uint
     return n;
 }
 
-/* XTC wants both its numbers: a threshold of 0 would leave the least likely of all tokens. */
 static void work_shape(struct work *w)
 {
     const struct request_spec *spec = &w->spec;
@@ -213,7 +212,7 @@ static void work_shape(struct work *w)
         .dry_base = spec->dry_base,
         .dry_allowed_length = spec->dry_allowed_length,
         .dry_last_n = spec->dry_last_n,
-        .xtc_probability = spec->xtc_threshold > 0 ? spec->xtc_probability : 0,
+        .xtc_probability = spec->xtc_probability,
         .xtc_threshold = spec->xtc_threshold,
         .biases = w->biases,
         .n_biases = spec->n_biases,
@@ -276,6 +275,18 @@ out:
         reply_fault(c, &origin, &fault);
 }
 
+/* The model is open: what the request left to it is as its makers say. XTC wants both its numbers:
+ * a threshold of 0 would leave the least likely of all tokens. */
+static void work_settle_params(struct work *w)
+{
+    const struct control_model *model = w->instance->model;
+    struct sample_params *params = &w->sequence.params;
+
+    sample_take(params, &model->sampling, model->sampling_settings & w->spec.open_settings);
+    if (params->xtc_threshold <= 0)
+        params->xtc_probability = 0;
+}
+
 /* The model is open, so it is known which tokens there are. */
 static bool work_biases_exist(struct control *c, struct work *w)
 {
@@ -298,6 +309,7 @@ static void work_tokenize(struct control *c, struct work *w)
 
     if (!work_biases_exist(c, w))
         return;
+    work_settle_params(w);
     action = action_add(c, ACTION_TOKENIZE);
     if (!action)
         return;
@@ -340,6 +352,31 @@ void work_prompt(struct control *c, const struct control_event *event)
     c->again = true;
 }
 
+/* What to do about a prompt that is too long depends on what made the context as long as it is. */
+static void context_fault(const struct control *c, const struct work *w, struct fault *fault)
+{
+    const struct instance *instance = w->instance;
+    uint32_t n = instance->n_ctx_tokens, most = instance->model ? instance->model->n_ctx_train : 0;
+
+    if (most && n >= most)
+        (void)fault_set(fault, STATUS_CONTEXT,
+                        "the prompt has %u tokens; %s was made for %u, the answer included: "
+                        "shorten the prompt",
+                        w->sequence.n_prompt, instance->name, n);
+    else if (n >= c->options.n_ctx_tokens)
+        (void)fault_set(fault, STATUS_CONTEXT,
+                        "the prompt has %u tokens; %s runs with a context of %u, the answer "
+                        "included: shorten the prompt, or start %s with --context, up to %u",
+                        w->sequence.n_prompt, instance->name, n, c->card.name, most);
+    else
+        (void)fault_set(fault, STATUS_CONTEXT,
+                        "the prompt has %u tokens; memory allows %s a context of %u, the answer "
+                        "included, of the %u asked for: shorten the prompt, or free memory, add a "
+                        "node, or start %s with --kv q8_0 or --parallel 1",
+                        w->sequence.n_prompt, instance->name, n, c->options.n_ctx_tokens,
+                        c->card.name);
+}
+
 /* The instance is READY: its context is known. */
 static void work_admit(struct control *c, struct work *w)
 {
@@ -349,10 +386,7 @@ static void work_admit(struct control *c, struct work *w)
     struct fault fault = {0};
 
     if (q->n_prompt >= instance->n_ctx_tokens) {
-        (void)fault_set(&fault, STATUS_CONTEXT,
-                        "the prompt has %u tokens, the context of %s holds %u with the answer; "
-                        "shorten the prompt or ask for a longer context",
-                        q->n_prompt, instance->name, instance->n_ctx_tokens);
+        context_fault(c, w, &fault);
         work_end(c, w, REQUEST_END_ERROR, &fault);
         return;
     }

@@ -202,6 +202,7 @@ static enum status stage_run_head(struct stage *stage, struct control_pass *pass
     for (uint32_t i = 0; status == STATUS_OK && i < pass->n_samples; i++) {
         struct sample_job *job = &pass->samples[i];
 
+        job->params.dry_breakers = model_dry_breakers(stage->model, &job->params.n_dry_breakers);
         job->token =
             sample_token(stage->sampler, &job->params, stage->logits + (size_t)i * info->n_vocab,
                          job->history, job->n_history, job->position);

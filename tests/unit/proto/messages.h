@@ -113,6 +113,7 @@ static inline void fill_submit(struct message_submit *submit)
     spec->dry_last_n = UINT32_MAX - 2;
     spec->xtc_probability = 0.5f;
     spec->xtc_threshold = 0.1f;
+    spec->open_settings = UINT32_MAX - 3;
     spec->n_biases = PROTO_MAX_BIASES;
     for (unsigned i = 0; i < PROTO_MAX_BIASES; i++)
         spec->biases[i] = (struct token_bias){UINT32_MAX - i, 1.0f / (float)(i + 1)};
