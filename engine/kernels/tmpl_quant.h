@@ -16,6 +16,17 @@
 #include "engine/kernels/inline.h"
 #include "engine/kernels/table.h"
 
+/* Where several rows of x share a block, a core computes too long on it for its own prefetcher to
+ * have the next ones on their way; with fewer, fetching ahead only takes places that it needs.
+ * Measured: 16 rows of Q8_0 207 -> 300 Gop/s, 2 rows 105 -> 72. */
+enum { FETCH_AHEAD = 3072, FETCH_FROM = QUANT_TILE < 8 ? QUANT_TILE : 8 };
+
+INLINE void fetch_ahead(const uint8_t *at, size_t bytes, int nt)
+{
+    for (size_t i = 0; nt >= FETCH_FROM && i < bytes; i += 64)
+        __builtin_prefetch(at + FETCH_AHEAD + i);
+}
+
 /* ------------------------------------------------ the record of a tile (table.h) */
 
 INLINE const uint8_t *act_codes(const uint8_t *rec, int t)
@@ -114,6 +125,7 @@ INLINE void tile_q4_0(const struct panel *p, const uint8_t *rec, int nt, vf *acc
         const uint8_t *d = w + p->sub * 2, *q = w + n * 32 + p->sub * 4;
         for (size_t b = 0; b < n; b++, d += 32, q += 256, rec += ACT_BYTES * nt) {
             vi c[8];
+            fetch_ahead(q, 256, nt);
             split_nibbles(c, q);
             add_u4(acc, nt, c, vf_half(d), 3, rec);
         }
@@ -129,6 +141,7 @@ INLINE void tile_q8_0(const struct panel *p, const uint8_t *rec, int nt, vf *acc
         const uint8_t *d = w + p->sub * 2, *q = w + n * 32 + p->sub * 4;
         for (size_t b = 0; b < n; b++, d += 32, q += 512, rec += ACT_BYTES * nt) {
             vi c[8];
+            fetch_ahead(q, 512, nt);
             UNROLL for (int u = 0; u < 8; u++) c[u] = vi_signed_codes(vi_load(q + 64 * u));
             add_signed(acc, nt, c, vf_half(d), rec);
         }
@@ -155,6 +168,7 @@ INLINE void pair_q4_k(const uint8_t *q, const uint8_t *s, int pair, vf d, vf min
                       const uint8_t *rec, int nt, vf *acc)
 {
     vi low[8], high[8], scale, min;
+    fetch_ahead(q, 512, nt);
     UNROLL for (int u = 0; u < 8; u++)
     {
         vi raw = vi_load(q + 64 * u);
@@ -192,6 +206,7 @@ INLINE void side_q6_k(const uint8_t *q, const uint8_t *s, int side, vf d, const 
                       int nt, vf *acc)
 {
     vi raw[12];
+    fetch_ahead(q, 768, nt);
     UNROLL for (int u = 0; u < 12; u++)
     {
         raw[u] = vi_load(q + 64 * u);
