@@ -1,6 +1,7 @@
 /* Opening models: what a file is said to be, and the sentence a user gets where it cannot be used.
  */
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -301,6 +302,100 @@ static void write_file(const char *path, const void *data, size_t n)
     fclose(file);
 }
 
+/* ---------------------------------------------------------------- sampling */
+
+static unsigned sampling_of(struct gguf_maker *m, struct sample_params *out)
+{
+    struct model *model = NULL;
+    struct gguf_text file;
+    unsigned settings;
+
+    make_llama(m);
+    file = make_file(m, 3);
+    assert_int_equal(model_open_memory(file.data, file.n_bytes, "m", &model, NULL), STATUS_OK);
+    settings = model_sampling(model, out);
+    model_free(&model);
+    gguf_maker_free(m);
+    memset(m, 0, sizeof *m);
+    return settings;
+}
+
+static void test_sampling_of_the_file(void **state)
+{
+    struct gguf_maker m = {0};
+    struct sample_params params;
+
+    (void)state;
+    sample_defaults(&params);
+    assert_int_equal(sampling_of(&m, &params), 0);
+    assert_true(params.temperature == 0.8f && params.top_k == 40); /* nothing was touched */
+
+    make_f32(&m, "general.sampling.temp", 0.25f);
+    make_f32(&m, "general.sampling.top_p", 0.5f);
+    make_u32(&m, "general.sampling.top_k", 64);
+    assert_int_equal(sampling_of(&m, &params), SAMPLE_TEMPERATURE | SAMPLE_TOP_P | SAMPLE_TOP_K);
+    assert_true(params.temperature == 0.25f && params.top_p == 0.5f && params.top_k == 64);
+    assert_true(params.min_p == 0.05f);
+}
+
+static void test_sampling_that_makes_no_sense(void **state)
+{
+    struct gguf_maker m = {0};
+    struct sample_params params;
+
+    (void)state;
+    sample_defaults(&params);
+    make_f32(&m, "general.sampling.temp", -1);
+    make_f32(&m, "general.sampling.top_p", 1.5f);
+    make_f32(&m, "general.sampling.min_p", (float)NAN);
+    make_f32(&m, "general.sampling.penalty_repeat", 0);
+    make_text(&m, "general.sampling.typical_p", "0.5");
+    make_f32(&m, "general.sampling.top_k", 5);
+    make_u32(&m, "general.sampling.penalty_last_n", UINT32_MAX);
+    assert_int_equal(sampling_of(&m, &params), SAMPLE_REPEAT_LAST_N);
+    assert_int_equal(params.repeat_last_n, 16384); /* as far back as the sampler looks */
+    assert_true(params.temperature == 0.8f && params.top_p == 0.95f && params.top_k == 40);
+
+    make_key(&m, "general.sampling.top_k", GGUF_I32);
+    assert_int_equal(buffer_put_u32(&m.values, (uint32_t)-1), STATUS_OK);
+    make_key(&m, "general.sampling.penalty_last_n", GGUF_I32);
+    assert_int_equal(buffer_put_u32(&m.values, (uint32_t)-1), STATUS_OK);
+    assert_int_equal(sampling_of(&m, &params), SAMPLE_REPEAT_LAST_N | SAMPLE_TOP_K);
+    assert_int_equal(params.top_k, 0);
+    assert_int_equal(params.repeat_last_n, 16384);
+}
+
+static void test_dry_breakers(void **state)
+{
+    const void *data;
+    size_t size, n, n_newlines = 0;
+    const uint32_t *breakers;
+    struct model *model = NULL;
+
+    (void)state;
+    model_demo(&data, &size);
+    assert_int_equal(model_open_memory(data, size, "tiny", &model, NULL), STATUS_OK);
+    breakers = model_dry_breakers(model, &n);
+    assert_true(n > 3 && n < model_token_count(model) / 4);
+    for (uint32_t id = 0, i = 0; id < model_token_count(model); id++) {
+        struct detok *detok = NULL;
+        struct buffer text = {0};
+        bool breaks;
+
+        assert_int_equal(detok_new(model, DETOK_RAW, &detok), STATUS_OK);
+        assert_int_equal(detok_push(detok, id, &text), STATUS_OK);
+        assert_int_equal(detok_finish(detok, true, &text), STATUS_OK);
+        breaks = text.len && strpbrk((const char *)text.data, "\n:\"*");
+        n_newlines += text.len && strchr((const char *)text.data, '\n');
+        assert_int_equal(i < n && breakers[i] == id, breaks);
+        i += breaks;
+        buffer_free(&text);
+        detok_free(&detok);
+    }
+    assert_true(n_newlines > 0);
+    model_free(&model);
+}
+
 static void check_open_fails(const char *path, enum status want, const char *words)
 {
     struct fault fault = {0};
@@ -383,6 +478,9 @@ int main(void)
         cmocka_unit_test(test_part_of_a_split_model),
         cmocka_unit_test(test_heads_of_different_lengths),
         cmocka_unit_test(test_rope_scaling_of_unknown_kind),
+        cmocka_unit_test(test_sampling_of_the_file),
+        cmocka_unit_test(test_sampling_that_makes_no_sense),
+        cmocka_unit_test(test_dry_breakers),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_allocation_failures),
     };

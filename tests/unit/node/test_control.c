@@ -100,6 +100,16 @@ static void an_unknown_model_is_told_with_what_there_is(void **state)
     assert_string_equal(done_of(rig)->text,
                         "no model 'nope'; there are: skein-tiny on own, Big-Model-7B on own, "
                         "far-away on other");
+    {
+        struct node_card card; /* a model that several have is told once */
+
+        rig_card(&card, "third", 100000000);
+        rig_model(&card, MODEL, "skein-tiny");
+        (void)rig_member(rig, 0x91, &card);
+    }
+    rig_request(rig, 4, "nope");
+    assert_non_null(strstr(done_of(rig)->text, "skein-tiny on own and third, Big-Model-7B on own, "
+                                               "far-away on other"));
     rig_request(rig, 2, "aaaa"); /* too short for a hash */
     assert_int_equal(done_of(rig)->status, STATUS_NOT_FOUND);
     rig_request(rig, 3, "");

@@ -7,6 +7,9 @@
 enum { MODEL = 0xaa, LAYERS = 4, LAYER = 1000000 };
 
 static struct node_card own, other;
+/* What the model's file says of sampling. */
+static struct sample_params made_sampling;
+static unsigned made_settings;
 
 /* Half of the model fits on each of two nodes. */
 static int setup(void **state)
@@ -17,6 +20,7 @@ static int setup(void **state)
     rig_model(&own, MODEL, "toy");
     rig_card(&other, "other", 3 * LAYER - LAYER / 2);
     rig_model(&other, MODEL, "toy");
+    made_settings = 0;
     rig_new(&rig, &own, NULL);
     *state = &rig;
     return 0;
@@ -34,6 +38,8 @@ static void model_opens(struct rig *rig)
 
     memset(event.model.hash, MODEL, PROTO_HASH_BYTES);
     event.model.model = rig_control_model(MODEL, LAYERS, LAYER);
+    event.model.model->sampling = made_sampling;
+    event.model.model->sampling_settings = made_settings;
     rig_step(rig, &event);
 }
 
@@ -227,6 +233,42 @@ static void sampling_settings_reach_the_sampler(void **state)
     assert_int_equal(params->biases[0].id, 1);
     assert_int_equal((int)params->biases[0].bias, -100);
     assert_int_equal(params->biases[1].id, 99);
+    control_pass_free(&pass);
+}
+
+/* The model's settings take the place of those that nobody asked for, and of no others. */
+static void open_settings_are_the_models(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other);
+    const struct request_spec spec = {.temperature = 0.8f,
+                                      .top_p = 0.95f,
+                                      .top_k = 40,
+                                      .min_p = 0.05f,
+                                      .xtc_threshold = 0.1f,
+                                      .open_settings = SAMPLE_SETTINGS & ~SAMPLE_TOP_P};
+    const struct sample_params *params;
+    struct control_pass *pass;
+
+    made_sampling = (struct sample_params){.temperature = 0.25f,
+                                           .top_p = 0.5f,
+                                           .top_k = 7,
+                                           .repeat_last_n = 2,
+                                           .xtc_probability = 0.75f};
+    made_settings =
+        SAMPLE_TEMPERATURE | SAMPLE_TOP_P | SAMPLE_REPEAT_LAST_N | SAMPLE_XTC_PROBABILITY;
+    (void)ready(rig, link);
+    request_with(rig, 2, &spec);
+    prompt_is_tokenized(rig, 2, 5);
+    pass = rig_pass_of(rig, ACTION_RUN_STAGE);
+    params = &pass->samples[0].params;
+    assert_int_equal((int)(params->temperature * 1000), 250);
+    assert_int_equal((int)(params->top_p * 1000), 950); /* the request's */
+    assert_int_equal(params->top_k, 40);                /* the file does not say */
+    assert_int_equal(params->repeat_last_n, 2);
+    assert_int_equal((int)(params->xtc_probability * 1000), 750);
+    rig_closed(rig, link, STATUS_CLOSED, "reset");
+    rig_tick(rig, 1);
     control_pass_free(&pass);
 }
 
@@ -466,6 +508,7 @@ int main(void)
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
         T(a_model_for_two_is_prepared_loaded_probed_and_used),
         T(sampling_settings_reach_the_sampler),
+        T(open_settings_are_the_models),
         T(a_bias_of_no_token_is_an_error),
         T(a_lost_worker_ends_everything_in_the_same_step),
         T(a_refusal_counts_for_the_next_plan),

@@ -226,6 +226,8 @@ static void test_views(void **state)
     has("\"object\":\"list\"");
     has("\"id\":\"tiny\"");
     assert_int_equal(ask("GET", "/v1/models/tiny", "", NULL), 200);
+    assert_int_equal(ask("GET", "/v1/models/TINY", "", NULL), 200); /* as a request's model */
+    has("\"id\":\"tiny\"");
     assert_int_equal(ask("GET", "/v1/models/nosuch", "", NULL), 404);
     has("\"model_not_found\"");
     assert_int_equal(ask("GET", "/skein/peers", "", NULL), 200);
