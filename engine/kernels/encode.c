@@ -7,6 +7,7 @@
  *
  * Nothing fails: any floats encode to something. Source: ggml's published block layouts. */
 #include "engine/kernels/encode.h"
+#include "engine/kernels/quant_ref.h"
 
 #include <assert.h>
 #include <math.h>
@@ -34,32 +35,6 @@ static uint16_t float_to_bfloat(float v)
     if ((bits & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)(bits >> 16 | 64);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-static uint16_t float_to_half(float v)
-{
-    uint32_t bits = float_bits(v);
-    uint32_t sign = bits >> 16 & 0x8000u;
-    uint32_t magnitude = bits & 0x7fffffffu;
-    uint32_t shift, mantissa, half;
-
-    if (magnitude > 0x7f800000u)
-        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
-    if (magnitude >= 0x477ff000u) /* rounds to 65520 or more */
-        return (uint16_t)(sign | 0x7c00u);
-    if (magnitude < 0x33000000u) /* less than half of the smallest */
-        return (uint16_t)sign;
-    if (magnitude >= 0x38800000u) { /* normal: rebias, round */
-        half = magnitude - 0x38000000u;
-        return (uint16_t)(sign | ((half + 0xfff + (half >> 13 & 1)) >> 13));
-    }
-    shift = 126 - (magnitude >> 23); /* 14..24 bits fall off */
-    mantissa = (magnitude & 0x7fffffu) | 0x800000u;
-    half = mantissa >> shift;
-    mantissa &= (1u << shift) - 1;
-    if (mantissa > 1u << (shift - 1) || (mantissa == 1u << (shift - 1) && (half & 1)))
-        half++;
-    return (uint16_t)(sign | half);
 }
 
 static void encode_f32(const float *x, uint8_t *out)

@@ -4,7 +4,7 @@
 /* Arithmetic: tensor types, matrix products, the vector operations of a transformer, threads.
  * A `compute` is one engine kind with its threads and scratch. Formats and instruction sets are
  * chosen at run time through a table of function pointers (dispatch). */
-#include "engine/engine.h"
+#include "engine/kernels/attend.h"
 
 /* GGUF's numbers of tensor types. */
 enum tensor_type {
@@ -119,6 +119,8 @@ struct vector_ops {
     void (*silu_mul)(float *gate, const float *up, size_t n); /* gate = silu(gate) · up */
     void (*softmax)(float *x, size_t n);
     float (*max)(const float *x, size_t n);
+    attend_page *attend_page; /* attend.h */
+    kv_store *kv_store;
 };
 const struct vector_ops *compute_ops(const struct compute *compute);
 

@@ -24,6 +24,34 @@ static inline float half_to_float(uint16_t h)
     return f;
 }
 
+/* Rounded to nearest, ties to even. */
+static inline uint16_t float_to_half(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000u;
+    uint32_t magnitude = bits & 0x7fffffffu;
+    uint32_t shift, mantissa, half;
+
+    if (magnitude > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+    if (magnitude >= 0x477ff000u) /* rounds to 65520 or more */
+        return (uint16_t)(sign | 0x7c00u);
+    if (magnitude < 0x33000000u) /* less than half of the smallest */
+        return (uint16_t)sign;
+    if (magnitude >= 0x38800000u) { /* normal: rebias, round */
+        half = magnitude - 0x38000000u;
+        return (uint16_t)(sign | ((half + 0xfff + (half >> 13 & 1)) >> 13));
+    }
+    shift = 126 - (magnitude >> 23); /* 14..24 bits fall off */
+    mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+    half = mantissa >> shift;
+    mantissa &= (1u << shift) - 1;
+    if (mantissa > 1u << (shift - 1) || (mantissa == 1u << (shift - 1) && (half & 1)))
+        half++;
+    return (uint16_t)(sign | half);
+}
+
 static inline float bfloat_to_float(uint16_t h)
 {
     uint32_t bits = (uint32_t)h << 16;

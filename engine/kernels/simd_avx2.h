@@ -183,3 +183,13 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
     __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     _mm_storel_epi64((__m128i_u *)p, _mm_packs_epi16(half, half));
 }
+
+/* ---- for tmpl_attention.h */
+
+#define ATTEND_BLOCK 4 /* queries that share a load */
+#define ATTEND_SUMS  8 /* registers of sums */
+
+INLINE void vf_store_half(uint8_t *p, vf a)
+{
+    _mm_storeu_si128((__m128i_u *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}

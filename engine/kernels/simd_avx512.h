@@ -216,3 +216,13 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
 {
     _mm_storeu_si128((__m128i_u *)p, _mm512_cvtsepi32_epi8(a));
 }
+
+/* ---- for tmpl_attention.h */
+
+#define ATTEND_BLOCK 8  /* queries that share a load */
+#define ATTEND_SUMS  16 /* registers of sums */
+
+INLINE void vf_store_half(uint8_t *p, vf a)
+{
+    _mm256_storeu_si256((__m256i_u *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}

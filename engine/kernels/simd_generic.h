@@ -254,4 +254,18 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
     EACH(i, 16)
     p[i] = a.b[4 * i];
 }
+
+/* ---- for tmpl_attention.h */
+
+#define ATTEND_BLOCK 4
+#define ATTEND_SUMS  8
+
+INLINE void vf_store_half(uint8_t *p, vf a)
+{
+    EACH(i, 16)
+    {
+        uint16_t half = float_to_half(a.f[i]);
+        memcpy(p + 2 * i, &half, 2);
+    }
+}
 #undef EACH

@@ -213,3 +213,14 @@ INLINE void vi_store_bytes(uint8_t *p, vi v)
     int16x8_t narrow = vcombine_s16(vqmovn_s32(v.a), vqmovn_s32(v.b));
     vst1_s8((int8_t *)p, vqmovn_s16(narrow));
 }
+
+/* ---- for tmpl_attention.h */
+
+#define ATTEND_BLOCK 4 /* queries that share a load */
+#define ATTEND_SUMS  8 /* pairs of registers of sums */
+
+INLINE void vf_store_half(uint8_t *p, vf v)
+{
+    float16x8_t h = vcombine_f16(vcvt_f16_f32(v.a), vcvt_f16_f32(v.b));
+    vst1q_u8(p, vreinterpretq_u8_f16(h));
+}

@@ -3,6 +3,7 @@
 #include "engine/kernels/tmpl_quant.h"
 #include "engine/kernels/tmpl_float.h"
 #include "engine/kernels/tmpl_vector.h"
+#include "engine/kernels/tmpl_attention.h"
 
 const struct kernel_table KERNELS = {
     .quant_tile = QUANT_TILE,
@@ -28,5 +29,7 @@ const struct kernel_table KERNELS = {
             .silu_mul = op_silu_mul,
             .softmax = op_softmax,
             .max = op_max,
+            .attend_page = op_attend_page,
+            .kv_store = op_kv_store,
         },
 };

@@ -7,24 +7,21 @@
 #include <string.h>
 #include <strings.h>
 
-static const struct {
-    const char *name;
-    uint32_t block_values, block_bytes;
-} kv_types[KV_TYPE_COUNT] = {
-    [KV_F32] = {"f32", 1, 4},
-    [KV_F16] = {"f16", 1, 2},
-    [KV_Q8_0] = {"q8_0", 32, 34},
+static const char *const kv_types[KV_TYPE_COUNT] = {
+    [KV_F32] = "f32",
+    [KV_F16] = "f16",
+    [KV_Q8_0] = "q8_0",
 };
 
 const char *kv_type_name(enum kv_type type)
 {
-    return kv_types[type].name;
+    return kv_types[type];
 }
 
 static enum status parse_kv(const char *name, enum kv_type *out, struct fault *fault)
 {
     for (uint32_t i = 0; i < KV_TYPE_COUNT; i++) {
-        if (strcasecmp(name, kv_types[i].name) == 0) {
+        if (strcasecmp(name, kv_types[i]) == 0) {
             *out = (enum kv_type)i;
             return STATUS_OK;
         }
@@ -79,10 +76,8 @@ enum status model_costs(const struct model *model, const struct model_form *form
         return STATUS_NO_MEMORY;
     }
     costs_count(model, form, out);
-    for (uint32_t il = 0; il < info->n_layers; il++)
-        out->layer_kv_bytes[il] = info->layer_kv_bytes[il] / sizeof(float) /
-                                  kv_types[form->kv_type].block_values *
-                                  kv_types[form->kv_type].block_bytes;
+    for (uint32_t il = 0; model->hparams.layers && il < info->n_layers; il++)
+        out->layer_kv_bytes[il] = layer_kv_bytes(&model->hparams.layers[il], form->kv_type);
     return STATUS_OK;
 }
 

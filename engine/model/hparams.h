@@ -95,5 +95,12 @@ uint32_t delta_channels(const struct hparams *hparams);
 /* Floats of one token's keys and values. */
 uint32_t layer_key_floats(const struct layer_shape *layer);
 uint32_t layer_value_floats(const struct layer_shape *layer); /* 0 where keys are values too */
+/* The types that a layer keeps them in where `wanted` is asked for. Q8_0 has blocks of 32: heads of
+ * another width are kept in F16, and so are latents if their key or their value is one. */
+enum kv_type layer_key_type(const struct layer_shape *layer, enum kv_type wanted);
+enum kv_type layer_value_type(const struct layer_shape *layer, enum kv_type wanted);
+/* Bytes of n values, and of a token's keys and values in all heads. */
+uint64_t kv_row_bytes(enum kv_type type, uint32_t n);
+uint64_t layer_kv_bytes(const struct layer_shape *layer, enum kv_type wanted);
 
 #endif

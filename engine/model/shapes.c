@@ -18,6 +18,47 @@ uint32_t layer_value_floats(const struct layer_shape *layer)
     return layer->kind == LAYER_LATENT ? 0 : layer->n_kv_heads * layer->head_v;
 }
 
+static bool fits_blocks(uint32_t n)
+{
+    return n % 32 == 0;
+}
+
+enum kv_type layer_key_type(const struct layer_shape *layer, enum kv_type wanted)
+{
+    bool fits =
+        fits_blocks(layer->head_k) && (layer->kind != LAYER_LATENT || fits_blocks(layer->head_v));
+
+    return wanted == KV_Q8_0 && !fits ? KV_F16 : wanted;
+}
+
+enum kv_type layer_value_type(const struct layer_shape *layer, enum kv_type wanted)
+{
+    if (layer->kind == LAYER_LATENT)
+        return layer_key_type(layer, wanted);
+    return wanted == KV_Q8_0 && !fits_blocks(layer->head_v) ? KV_F16 : wanted;
+}
+
+uint64_t kv_row_bytes(enum kv_type type, uint32_t n)
+{
+    switch (type) {
+    case KV_F16:
+        return 2 * (uint64_t)n;
+    case KV_Q8_0:
+        return (uint64_t)n / 32 * 34;
+    default:
+        return 4 * (uint64_t)n;
+    }
+}
+
+uint64_t layer_kv_bytes(const struct layer_shape *layer, enum kv_type wanted)
+{
+    uint64_t value = layer_value_floats(layer)
+                         ? kv_row_bytes(layer_value_type(layer, wanted), layer->head_v)
+                         : 0;
+
+    return layer->n_kv_heads * (kv_row_bytes(layer_key_type(layer, wanted), layer->head_k) + value);
+}
+
 static uint64_t layer_dim(const struct hparams *hp, const struct layer_shape *layer, enum dim dim,
                           bool gate_in_up)
 {

@@ -1,14 +1,9 @@
 /* Multi-head attention over the paged KV cache, for any number of rows.
  *
  * Queries, keys and values are computed for all rows; each row is then finished on its own (bias,
- * norm, rotation) and its key and value are written to its page. Only then do the rows attend, each
- * up to its own position, so rows of one pass see each other exactly as if they had come one by
- * one.
- *
- * A work item is one row and one KV head with up to HEADS_PER_ITEM of the query heads that share
- * it: a page of keys is read once for them. A row's scores, softmax and weighted sum go over the
- * positions in ascending order, whatever the pass looks like; this is what makes the result
- * independent of batching, chunking, threads and splits. */
+ * norm, rotation) and its key and value are written to its page. Only then do the rows attend
+ * (attend.c), each up to its own position, so rows of one pass see each other exactly as if they
+ * had come one by one. */
 #include "engine/shard/shard.h"
 
 #include <math.h>
@@ -103,14 +98,15 @@ static void store_row(const struct attention *a, const struct shard_row *row, co
 {
     const struct kv *kv = a->pass->shard->kv;
     const struct kv_layer *layer = &kv->layers[a->pass->layer];
-    float *block = kv_block(kv, row->slot, row->pos);
-    size_t at = row->pos % SHARD_KV_BLOCK_TOKENS;
+    kv_store *store = a->pass->shard->ops->kv_store;
+    uint8_t *block = kv_block(kv, row->slot, row->pos);
+    uint32_t at = row->pos % SHARD_KV_BLOCK_TOKENS;
 
     for (uint32_t h = 0; h < a->pass->shape->n_kv_heads; h++) {
-        memcpy(kv_keys(layer, block, h) + at * layer->head_k, key + (size_t)h * layer->head_k,
-               layer->head_k * sizeof(float));
-        memcpy(kv_values(layer, block, h) + at * layer->head_v, value + (size_t)h * layer->head_v,
-               layer->head_v * sizeof(float));
+        store(layer->key_type, false, key + (size_t)h * layer->head_k, layer->head_k, at,
+              kv_keys(layer, block, h));
+        store(layer->value_type, true, value + (size_t)h * layer->head_v, layer->head_v, at,
+              kv_values(layer, block, h));
     }
 }
 
@@ -170,178 +166,6 @@ static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         heat_query(pass, query, a->n_query, pass->rows[r].pos);
         store_row(a, &pass->rows[r], key, value);
     }
-}
-
-/* ---------------------------------------------------------------- attending */
-
-struct view { /* what some query heads of one row see of their KV head */
-    uint32_t slot;
-    uint32_t begin, end; /* positions */
-    uint32_t kv_head;
-    uint32_t head, n_heads; /* query heads */
-    const float *query;     /* [n_heads, head_k] */
-    float *scores;          /* [n_heads, ld_scores] */
-    size_t ld_scores;
-    float *out; /* [n_heads, head_v] */
-};
-
-static uint32_t block_end(const struct view *v, uint32_t pos)
-{
-    uint32_t end = (pos / SHARD_KV_BLOCK_TOKENS + 1) * SHARD_KV_BLOCK_TOKENS;
-
-    return end < v->end ? end : v->end;
-}
-
-static void score(const struct pass *pass, const struct view *v)
-{
-    const struct kv *kv = pass->shard->kv;
-    const struct kv_layer *layer = &kv->layers[pass->layer];
-    float scale = pass->hparams->attention_scale;
-
-    for (uint32_t pos = v->begin, end; pos < v->end; pos = end) {
-        const float *keys = kv_keys(layer, kv_block(kv, v->slot, pos), v->kv_head);
-
-        end = block_end(v, pos);
-        for (uint32_t g = 0; g < v->n_heads; g++) {
-            const float *query = v->query + (size_t)g * layer->head_k;
-            float *scores = v->scores + g * v->ld_scores;
-
-            for (uint32_t t = pos; t < end; t++)
-                scores[t - v->begin] =
-                    scale * pass->shard->ops->dot(
-                                query, keys + (size_t)(t % SHARD_KV_BLOCK_TOKENS) * layer->head_k,
-                                layer->head_k);
-        }
-    }
-}
-
-/* The slope of a head's penalty for distance (ALiBi, Press et al., 2022). Head counts that are no
- * power of two take the odd slopes of the next one for the rest. */
-static float alibi_slope(const struct pass *pass, uint32_t head)
-{
-    uint32_t whole = 1;
-    float bias = pass->hparams->alibi_bias;
-
-    while (whole * 2 <= pass->shape->n_heads)
-        whole *= 2;
-    return head < whole ? exp2f(-bias / (float)whole * (float)(head + 1))
-                        : exp2f(-bias / 2 / (float)whole * (float)(2 * (head - whole) + 1));
-}
-
-static void shape_scores(const struct pass *pass, const struct view *v)
-{
-    float cap = pass->hparams->attention_cap;
-    uint32_t n = v->end - v->begin;
-
-    for (uint32_t g = 0; g < v->n_heads; g++) {
-        float *scores = v->scores + g * v->ld_scores;
-        float slope = pass->hparams->alibi_bias > 0 ? alibi_slope(pass, v->head + g) : 0;
-
-        for (uint32_t i = 0; cap > 0 && i < n; i++)
-            scores[i] = cap * tanhf(scores[i] / cap);
-        for (uint32_t i = 0; slope > 0 && i < n; i++)
-            scores[i] -= slope * (float)(n - 1 - i);
-    }
-}
-
-/* A sink is one more score, of no key: it takes part of the weight and adds nothing. */
-static void weigh(const struct pass *pass, const struct view *v)
-{
-    const float *sinks = pass->weights->vector[SLOT_ATTN_SINKS];
-    uint32_t n = v->end - v->begin;
-
-    for (uint32_t g = 0; g < v->n_heads; g++) {
-        float *scores = v->scores + g * v->ld_scores;
-
-        if (sinks)
-            scores[n] = sinks[v->head + g];
-        pass->shard->ops->softmax(scores, n + (sinks ? 1 : 0));
-    }
-}
-
-static void mix(const struct pass *pass, const struct view *v)
-{
-    const struct kv *kv = pass->shard->kv;
-    const struct kv_layer *layer = &kv->layers[pass->layer];
-
-    memset(v->out, 0, (size_t)v->n_heads * layer->head_v * sizeof(float));
-    for (uint32_t pos = v->begin, end; pos < v->end; pos = end) {
-        const float *values = kv_values(layer, kv_block(kv, v->slot, pos), v->kv_head);
-
-        end = block_end(v, pos);
-        for (uint32_t g = 0; g < v->n_heads; g++) {
-            float *out = v->out + (size_t)g * layer->head_v;
-            const float *scores = v->scores + g * v->ld_scores;
-
-            for (uint32_t t = pos; t < end; t++)
-                pass->shard->ops->axpy(scores[t - v->begin],
-                                       values +
-                                           (size_t)(t % SHARD_KV_BLOCK_TOKENS) * layer->value_step,
-                                       out, layer->head_v);
-        }
-    }
-}
-
-enum { HEADS_PER_ITEM = SCORE_ROWS };
-
-struct attend {
-    const struct pass *pass;
-    const float *queries;
-    size_t ld_queries;
-    float *out;
-    size_t ld_out;
-    size_t parts; /* items that share a KV head */
-};
-
-/* The first position that a row at `pos` sees. */
-static uint32_t first_seen(const struct layer_shape *shape, uint32_t pos)
-{
-    if (shape->window && pos + 1 > shape->window)
-        return pos + 1 - shape->window;
-    return shape->chunk ? pos - pos % shape->chunk : 0;
-}
-
-static void attend_items(void *ctx, size_t begin, size_t end, uint32_t thread)
-{
-    const struct attend *a = ctx;
-    const struct pass *pass = a->pass;
-    const struct layer_shape *shape = pass->shape;
-    const struct scratch *scratch = &pass->shard->scratch;
-    uint32_t group = shape->n_heads / shape->n_kv_heads;
-
-    for (size_t i = begin; i < end; i++) {
-        size_t r = i / (shape->n_kv_heads * a->parts);
-        uint32_t first = (uint32_t)(i % a->parts) * HEADS_PER_ITEM;
-        struct view v = {.slot = pass->rows[r].slot, .end = pass->rows[r].pos + 1};
-
-        v.kv_head = (uint32_t)(i / a->parts % shape->n_kv_heads);
-        v.head = v.kv_head * group + first;
-        v.n_heads = group - first < HEADS_PER_ITEM ? group - first : HEADS_PER_ITEM;
-        v.begin = first_seen(shape, pass->rows[r].pos);
-        v.query = a->queries + r * a->ld_queries + (size_t)v.head * shape->head_k;
-        v.scores = scratch->scores + (size_t)thread * SCORE_ROWS * scratch->ld_scores;
-        v.ld_scores = scratch->ld_scores;
-        v.out = a->out + r * a->ld_out + (size_t)v.head * shape->head_v;
-        score(pass, &v);
-        shape_scores(pass, &v);
-        weigh(pass, &v);
-        mix(pass, &v);
-    }
-}
-
-void attend(const struct pass *pass, const float *queries, size_t ld_queries, float *out,
-            size_t ld_out)
-{
-    uint32_t group = pass->shape->n_heads / pass->shape->n_kv_heads;
-    struct attend a = {.pass = pass,
-                       .queries = queries,
-                       .ld_queries = ld_queries,
-                       .out = out,
-                       .ld_out = ld_out,
-                       .parts = (group + HEADS_PER_ITEM - 1) / HEADS_PER_ITEM};
-
-    compute_parallel(pass->shard->compute, pass->n_rows * pass->shape->n_kv_heads * a.parts,
-                     attend_items, &a);
 }
 
 static void project(const struct attention *a, const float *in)

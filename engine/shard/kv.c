@@ -3,7 +3,8 @@
  * A page holds SHARD_KV_BLOCK_TOKENS tokens of one sequence for all layers of the shard, so that
  * the budget is one number and sequences of any length share it. Free pages are a stack: the page
  * that was used last is used first, and memory that has never been needed never becomes resident.
- * Within a page, the keys of one head lie together, which is how attention reads them.
+ * Within a page, the keys of one head lie together, which is how attention reads them. The pool is
+ * in huge pages where the system gives them: a long context is read at the speed of weights.
  *
  * Layers that keep a state instead (convolutions, delta nets) have a fixed number of floats per
  * slot. A state knows only the present: a sequence that is cut is begun again.
@@ -11,18 +12,18 @@
  * kv_extend first walks the rows without changing anything, then takes the pages: a pass that does
  * not fit leaves every sequence as it was. */
 #include "engine/shard/kv.h"
+#include "engine/kernels/pack.h"
 
 #include <assert.h>
 #include <string.h>
 
-static size_t page_floats(const struct layer_shape *layers, uint32_t n_layers)
+static uint64_t page_bytes(const struct layer_shape *layers, uint32_t n_layers, enum kv_type type)
 {
-    size_t floats = 0;
+    uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < n_layers; i++)
-        floats += ((size_t)layer_key_floats(&layers[i]) + layer_value_floats(&layers[i])) *
-                  SHARD_KV_BLOCK_TOKENS;
-    return floats;
+        bytes += layer_kv_bytes(&layers[i], type) * SHARD_KV_BLOCK_TOKENS;
+    return bytes;
 }
 
 static size_t slot_floats(const struct layer_shape *layers, uint32_t n_layers)
@@ -37,27 +38,43 @@ static size_t slot_floats(const struct layer_shape *layers, uint32_t n_layers)
 uint64_t kv_bytes(const struct layer_shape *layers, uint32_t n_layers,
                   const struct shard_spec *spec)
 {
-    return sizeof(float) * ((uint64_t)page_floats(layers, n_layers) * spec->n_kv_blocks +
-                            (uint64_t)slot_floats(layers, n_layers) * spec->n_slots);
+    return page_bytes(layers, n_layers, spec->form.kv_type) * spec->n_kv_blocks +
+           (uint64_t)slot_floats(layers, n_layers) * spec->n_slots * sizeof(float);
 }
 
-static void kv_lay_out(struct kv *kv, const struct layer_shape *layers, uint32_t n_layers)
+static void kv_lay_out(struct kv *kv, const struct layer_shape *layers, uint32_t n_layers,
+                       enum kv_type wanted)
 {
     size_t at = 0;
 
     for (uint32_t i = 0; i < n_layers; i++) {
-        kv->layers[i].head_k = layers[i].head_k;
-        kv->layers[i].head_v = layers[i].head_v;
-        kv->layers[i].key = at;
-        at += (size_t)layer_key_floats(&layers[i]) * SHARD_KV_BLOCK_TOKENS;
-        kv->layers[i].value = layer_value_floats(&layers[i]) ? at : kv->layers[i].key;
-        kv->layers[i].value_step =
-            layer_value_floats(&layers[i]) ? layers[i].head_v : layers[i].head_k;
-        at += (size_t)layer_value_floats(&layers[i]) * SHARD_KV_BLOCK_TOKENS;
-        kv->layers[i].state = kv->state_floats;
-        kv->state_floats += layers[i].state_floats;
+        const struct layer_shape *shape = &layers[i];
+        struct kv_layer *layer = &kv->layers[i];
+
+        *layer = (struct kv_layer){.head_k = shape->head_k,
+                                   .head_v = shape->head_v,
+                                   .latent = shape->kind == LAYER_LATENT,
+                                   .key_type = layer_key_type(shape, wanted),
+                                   .value_type = layer_value_type(shape, wanted),
+                                   .key = at,
+                                   .state = kv->state_floats};
+        layer->value_cols = layer->latent ? shape->head_k : shape->head_v;
+        layer->key_part = kv_row_bytes(layer->key_type, shape->head_k) * SHARD_KV_BLOCK_TOKENS;
+        layer->value_part =
+            kv_row_bytes(layer->value_type, layer->value_cols) * SHARD_KV_BLOCK_TOKENS;
+        layer->value = layer->latent ? at : at + shape->n_kv_heads * layer->key_part;
+        at += layer_kv_bytes(shape, wanted) * SHARD_KV_BLOCK_TOKENS;
+        kv->state_floats += shape->state_floats;
     }
-    kv->block_floats = at;
+    kv->block_bytes = at;
+}
+
+static uint8_t *pool_new_for(const struct kv *kv)
+{
+    size_t bytes;
+
+    return __builtin_mul_overflow((size_t)kv->n_blocks, kv->block_bytes, &bytes) ? NULL
+                                                                                 : pages_new(bytes);
 }
 
 enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
@@ -79,13 +96,13 @@ enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
     kv->free = MEM_NEW_N(uint32_t, kv->n_blocks);
     kv->layers = MEM_NEW_N(struct kv_layer, n_layers);
     if (kv->layers)
-        kv_lay_out(kv, layers, n_layers);
-    if (kv->block_floats)
-        kv->pool = mem_aligned(64, kv->n_blocks, kv->block_floats * sizeof(float));
+        kv_lay_out(kv, layers, n_layers, spec->form.kv_type);
+    if (kv->block_bytes)
+        kv->pool = pool_new_for(kv);
     if (kv->state_floats)
         kv->state = MEM_NEW_N(float, kv->n_slots * kv->state_floats);
     if ((kv->state_floats && !kv->state) || !kv->table || !kv->length || !kv->ahead || !kv->free ||
-        !kv->layers || (kv->block_floats && !kv->pool)) {
+        !kv->layers || (kv->block_bytes && !kv->pool)) {
         kv_free(&kv);
         return STATUS_NO_MEMORY;
     }
@@ -105,7 +122,8 @@ void kv_free(struct kv **kv)
     mem_free((*kv)->ahead);
     mem_free((*kv)->free);
     mem_free((*kv)->layers);
-    mem_free((*kv)->pool);
+    if ((*kv)->pool)
+        pages_free((*kv)->pool, (*kv)->n_blocks * (*kv)->block_bytes);
     mem_free((*kv)->state);
     mem_free(*kv);
     *kv = NULL;

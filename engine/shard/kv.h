@@ -1,15 +1,24 @@
 #ifndef SKEIN_ENGINE_SHARD_KV_H
 #define SKEIN_ENGINE_SHARD_KV_H
 
-/* Keys and values of every sequence on this shard, in pages of SHARD_KV_BLOCK_TOKENS tokens. */
+/* Keys and values of every sequence on this shard, in pages of SHARD_KV_BLOCK_TOKENS tokens.
+ *
+ * A page has a part for each layer's keys and values of each KV head, laid out as attend.h says, in
+ * the type of shard_spec.form.kv_type. A row is rounded once, when it is written. Q8_0 has blocks
+ * of 32 values: heads of another width are kept in F16 (layer_key_type, layer_value_type). Where
+ * keys are values too (MLA), there is one part for both, in one type. kv_bytes, model_costs and
+ * shard_need count with the same layer_kv_bytes, so they agree to the byte. */
+#include "engine/kernels/kernels.h"
 #include "engine/model/hparams.h"
 
-struct kv_layer { /* where a layer's part of a page begins, in floats */
-    size_t key;   /* [n_kv_heads, SHARD_KV_BLOCK_TOKENS, head_k] */
-    size_t value; /* [n_kv_heads, SHARD_KV_BLOCK_TOKENS, head_v] */
+struct kv_layer {                /* bytes unless said otherwise */
+    size_t key, value;           /* where the layer's keys and values begin in a page */
+    size_t key_part, value_part; /* of one head */
+    enum kv_type key_type, value_type;
+    bool latent; /* keys lie by token and are values too */
     uint32_t head_k, head_v;
-    uint32_t value_step; /* floats from one token's value to the next */
-    size_t state;        /* where the layer's part of a slot's state begins */
+    uint32_t value_cols; /* values of a row, of which the first head_v count */
+    size_t state;        /* where the layer's part of a slot's state begins, in floats */
 };
 
 struct kv {
@@ -19,8 +28,8 @@ struct kv {
     uint32_t *ahead;  /* [n_slots], scratch of kv_extend */
     uint32_t *free;   /* [n_free], a stack */
     struct kv_layer *layers;
-    float *pool; /* [n_blocks, block_floats]; pages become resident when they are used */
-    size_t block_floats;
+    uint8_t *pool; /* [n_blocks, block_bytes]; pages become resident when they are used */
+    size_t block_bytes;
     float *state; /* [n_slots, state_floats], zero where a sequence begins */
     size_t state_floats;
     bool rewinds;
@@ -40,22 +49,22 @@ enum status kv_extend(struct kv *kv, const struct shard_row *rows, size_t n_rows
 void kv_truncate(struct kv *kv, uint32_t slot, uint32_t from);
 
 /* The page that holds token `pos` of a slot. */
-static inline float *kv_block(const struct kv *kv, uint32_t slot, uint32_t pos)
+static inline uint8_t *kv_block(const struct kv *kv, uint32_t slot, uint32_t pos)
 {
     uint32_t block = kv->table[(size_t)slot * kv->blocks_per_slot + pos / SHARD_KV_BLOCK_TOKENS];
 
-    return kv->pool + (size_t)block * kv->block_floats;
+    return kv->pool + (size_t)block * kv->block_bytes;
 }
 
-/* Keys of one head in a page: [SHARD_KV_BLOCK_TOKENS, head_k]; values value_step apart. */
-static inline float *kv_keys(const struct kv_layer *layer, float *block, uint32_t head)
+/* The parts of one head in a page. */
+static inline uint8_t *kv_keys(const struct kv_layer *layer, uint8_t *block, uint32_t head)
 {
-    return block + layer->key + (size_t)head * SHARD_KV_BLOCK_TOKENS * layer->head_k;
+    return block + layer->key + head * layer->key_part;
 }
 
-static inline float *kv_values(const struct kv_layer *layer, float *block, uint32_t head)
+static inline uint8_t *kv_values(const struct kv_layer *layer, uint8_t *block, uint32_t head)
 {
-    return block + layer->value + (size_t)head * SHARD_KV_BLOCK_TOKENS * layer->value_step;
+    return block + layer->value + head * layer->value_part;
 }
 
 static inline float *kv_state(const struct kv *kv, uint32_t layer, uint32_t slot)

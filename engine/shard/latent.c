@@ -34,13 +34,13 @@ static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         const struct shard_row *row = &pass->rows[r];
         const float *angles = scratch->angles[0] + r * l->n_rope;
         float *key = l->queries + r * l->ld + l->key_at;
-        float *kept = kv_keys(layer, kv_block(kv, row->slot, row->pos), 0);
+        uint8_t *kept = kv_keys(layer, kv_block(kv, row->slot, row->pos), 0);
 
         norm_row(pass->shard, key, key, pass->weights->vector[SLOT_LATENT_KV_A_NORM], NULL,
                  shape->kv_rank);
         rope_turn(pass->arch->rope, key + shape->kv_rank, angles, l->n_rope);
-        memcpy(kept + (size_t)(row->pos % SHARD_KV_BLOCK_TOKENS) * shape->head_k, key,
-               shape->head_k * sizeof *key);
+        pass->shard->ops->kv_store(layer->key_type, true, key, shape->head_k,
+                                   row->pos % SHARD_KV_BLOCK_TOKENS, kept);
         for (uint32_t h = 0; h < shape->n_heads; h++) {
             float *turning = scratch->latent + r * scratch->ld_latent + (size_t)h * shape->head_k +
                              shape->kv_rank;

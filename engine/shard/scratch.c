@@ -68,6 +68,31 @@ static void measure_layer(const struct hparams *hp, const struct layer_shape *la
     }
 }
 
+/* Each thread has a tile of queries. */
+static void lay_out_tiles(const struct hparams *hp, const struct shard_spec *spec,
+                          struct scratch *s, struct places *p)
+{
+    size_t head_k = 0;
+    size_t head_v = 0;
+
+    for (uint32_t il = spec->layer_begin; il < spec->layer_end; il++) {
+        head_k = larger(head_k, hp->layers[il].head_k);
+        head_v = larger(head_v, hp->layers[il].head_v);
+    }
+    s->tile_rows = place(p, (size_t)spec->max_rows + 1, 1);
+    s->tiles = place(p, spec->n_threads, sizeof *s->tiles / sizeof(float));
+    for (uint32_t i = 0; i < spec->n_threads; i++) {
+        struct attend_tile buffers = {
+            .queries = place(p, ATTEND_QUERIES, head_k),
+            .out = place(p, ATTEND_QUERIES, head_v),
+            .keys = place(p, ATTEND_TOKENS, head_k),
+            .value_scales = place(p, ATTEND_TOKENS, larger(head_k, head_v) / KV_BLOCK),
+        };
+        if (s->tiles)
+            s->tiles[i] = buffers;
+    }
+}
+
 static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *spec,
                             struct scratch *s, struct places *p)
 {
@@ -83,8 +108,7 @@ static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *s
     s->latent = place(p, rows, s->ld_latent);
     s->latent_out = place(p, rows, s->ld_latent);
     s->q_rank = place(p, rows, s->ld_q_rank);
-    s->ld_scores = (size_t)spec->n_ctx_tokens + 1;
-    s->scores = place(p, (size_t)spec->n_threads * SCORE_ROWS, s->ld_scores);
+    lay_out_tiles(hp, spec, s, p);
     for (uint32_t i = 0; i < MODEL_MAX_ROPES; i++)
         s->angles[i] = place(p, rows, hp->rope[i].n_values);
     s->router = place(p, rows, hp->n_experts);

@@ -9,7 +9,6 @@
 enum expert_matrix { EXPERT_MATRIX_GATE, EXPERT_MATRIX_UP, EXPERT_MATRIX_DOWN, EXPERT_MATRICES };
 
 enum head_matrix { HEAD_MATRIX_K_B, HEAD_MATRIX_V_B, HEAD_MATRICES };
-enum { SCORE_ROWS = 4 }; /* query heads that a thread scores at once */
 
 struct layer_weights { /* NULL where the layer has none */
     struct weight *matrix[SLOT_COUNT];
@@ -30,7 +29,8 @@ struct scratch {
     float *latent;                  /* [max_rows, ld_latent]: queries over the latent, per head */
     float *latent_out;              /* [max_rows, ld_latent] */
     float *q_rank;                  /* [max_rows, ld_q_rank] */
-    float *scores;                  /* [n_threads, SCORE_ROWS, ld_scores] */
+    struct attend_tile *tiles;      /* [n_threads] */
+    uint32_t *tile_rows;            /* [max_rows + 1]: the first row of each tile, and the end */
     float *angles[MODEL_MAX_ROPES]; /* [max_rows, rope.n_values] */
     float *router;                  /* [max_rows, n_experts] */
     uint32_t *chosen;               /* [max_rows, n_experts_used], ascending */
@@ -39,7 +39,7 @@ struct scratch {
     float *expert_weights;          /* [max_rows] */
     float *expert_in;               /* [max_rows, n_embd] */
     float *expert_out;              /* [max_rows, n_embd] */
-    size_t ld_qkv, ld_attended, ld_ff, ld_scores, ld_latent, ld_q_rank;
+    size_t ld_qkv, ld_attended, ld_ff, ld_latent, ld_q_rank;
 };
 
 struct shard {
@@ -77,6 +77,7 @@ struct pass {
 void block_run(struct pass *pass);
 /* attention.c: from normed input [n_rows, n_embd] to branch [n_rows, n_embd]. */
 void attention_run(struct pass *pass, const float *in, float *branch);
+/* attend.c: all rows over the pages of their slots. */
 void attend(const struct pass *pass, const float *queries, size_t ld_queries, float *out,
             size_t ld_out); /* queries [n_rows, n_heads, head_k], out [n_rows, n_heads, head_v] */
 void heat_query(const struct pass *pass, float *query, size_t n, uint32_t pos);
