@@ -67,13 +67,21 @@ struct model_info {
     double head_flops;
 };
 
-/* Maps a GGUF file, or the files of a Hugging Face folder (config.json beside *.safetensors), and
- * checks every length, offset and shape in it. Errors: NOT_FOUND, PERMISSION, IO,
+/* Maps a GGUF file, all files of one that is split, or those of a Hugging Face folder (config.json
+ * beside *.safetensors), and checks every length, offset and shape in it. Errors: NOT_FOUND, PERMISSION, IO,
  * FORMAT, TRUNCATED, LIMIT, UNSUPPORTED (a file version). An architecture or a tensor type that
  * cannot be run is not an error here: see model_runnable. Blocking: not for the loop thread. */
 enum status model_open(const char *path, struct model **out, struct fault *fault) MUST_USE;
 /* A Hugging Face folder: a folder with a config.json in it. */
 bool model_is_folder(const char *path);
+/* A GGUF model may be split over files called NAME-00001-of-00003.gguf and so on; the path of any
+ * of them opens all. The number of files that a path stands for by its name (1: not split), and
+ * which of them it is, from 1. */
+uint32_t model_part_count(const char *path, uint32_t *number);
+/* The path of part `number`, the caller's (mem_free); NULL: no memory. */
+char *model_part_path(const char *path, uint32_t number);
+/* Length of the path without "-00001-of-00003.gguf"; all of it where it is not split. */
+size_t model_part_stem(const char *path);
 /* The same from memory that outlives the model. */
 enum status model_open_memory(const void *data, size_t size_bytes, const char *name,
                               struct model **out, struct fault *fault) MUST_USE;

@@ -351,6 +351,16 @@ static enum status read_alignment(const struct gguf *gguf, uint32_t *out, struct
     return STATUS_OK;
 }
 
+static enum status index_tensors(struct gguf *gguf, struct fault *fault)
+{
+    mem_free(gguf->tensors_by_name);
+    gguf->tensors_by_name = index_new(gguf->tensors, gguf->n_tensors, tensor_name);
+    if (!gguf->tensors_by_name)
+        return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
+    return index_check(gguf->tensors_by_name, gguf->n_tensors, gguf->tensors, tensor_name, "tensor",
+                       fault);
+}
+
 static enum status read_tensor_table(struct reader *r, struct gguf *gguf, uint64_t *offsets,
                                      struct fault *fault)
 {
@@ -373,11 +383,7 @@ static enum status read_tensor_table(struct reader *r, struct gguf *gguf, uint64
     }
     for (size_t i = 0; i < gguf->n_tensors && gguf->sources; i++)
         gguf->tensors[i].source = &gguf->sources[i];
-    gguf->tensors_by_name = index_new(gguf->tensors, gguf->n_tensors, tensor_name);
-    if (!gguf->tensors_by_name)
-        return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
-    return index_check(gguf->tensors_by_name, gguf->n_tensors, gguf->tensors, tensor_name, "tensor",
-                       fault);
+    return index_tensors(gguf, fault);
 }
 
 static enum status read_tensors(struct reader *r, struct gguf *gguf, uint64_t n,
@@ -464,6 +470,28 @@ enum status gguf_parse_header(const void *data, size_t size_bytes,
 enum status gguf_parse(const void *data, size_t size_bytes, struct gguf **out, struct fault *fault)
 {
     return gguf_parse_header(data, size_bytes, NULL, out, fault);
+}
+
+enum status gguf_join(struct gguf *gguf, struct gguf *const *others, size_t n_others,
+                      struct fault *fault)
+{
+    struct gguf_tensor *all;
+    size_t n = gguf->n_tensors;
+
+    for (size_t i = 0; i < n_others; i++)
+        n += others[i]->n_tensors;
+    if (n > GGUF_MAX_TENSORS)
+        return fault_set(fault, STATUS_LIMIT, "%zu tensors, more than %d", n, GGUF_MAX_TENSORS);
+    all = mem_resize(gguf->tensors, n, sizeof *all);
+    if (!all)
+        return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
+    gguf->tensors = all;
+    for (size_t i = 0; i < n_others; i++) {
+        if (others[i]->n_tensors)
+            memcpy(all + gguf->n_tensors, others[i]->tensors, others[i]->n_tensors * sizeof *all);
+        gguf->n_tensors += others[i]->n_tensors;
+    }
+    return index_tensors(gguf, fault);
 }
 
 void gguf_free(struct gguf **gguf_in)

@@ -57,6 +57,11 @@ enum status gguf_parse_header(const void *data, size_t size_bytes,
                               struct fault *fault) MUST_USE;
 void gguf_free(struct gguf **gguf);
 
+/* Appends the tensors of other files to the first one's; the others' bytes must outlive it, the
+ * others themselves need not. Errors: FORMAT (a tensor is there twice), LIMIT, NO_MEMORY. */
+enum status gguf_join(struct gguf *gguf, struct gguf *const *others, size_t n_others,
+                      struct fault *fault) MUST_USE;
+
 size_t gguf_value_count(const struct gguf *gguf);
 const struct gguf_value *gguf_value_at(const struct gguf *gguf, size_t i);
 const struct gguf_value *gguf_find(const struct gguf *gguf, const char *key);

@@ -242,8 +242,12 @@ enum status model_convert(const struct model *model, const struct model_convert 
 {
     struct conversion c = {.model = model, .what = what, .fault = fault};
     uint64_t max_cols = 1;
+    uint32_t part;
     enum status status;
 
+    if (model_part_count(what->path, &part) > 1)
+        return fault_set(fault, STATUS_INVALID,
+                         "%s is a name for one file of several; skein writes one file", what->path);
     if (!what->type || !tensor_type_parse(what->type, &c.type))
         return type_fault(what->type ? what->type : "", fault);
     status = check_tensors(&c, &max_cols);

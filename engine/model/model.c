@@ -15,22 +15,6 @@ static enum status no_memory(struct fault *fault)
     return fault_set(fault, STATUS_NO_MEMORY, "out of memory");
 }
 
-/* A part of a model that was split over several files does not have all tensors. */
-static bool model_is_part(const struct model *model, struct fault *why_not)
-{
-    uint32_t count = 0;
-    uint32_t number = 0;
-
-    (void)gguf_get_u32(model->gguf, "split.count", &count);
-    (void)gguf_get_u32(model->gguf, "split.no", &number);
-    if (count < 2)
-        return false;
-    fault_set(why_not, STATUS_UNSUPPORTED,
-              "the file is part %u of a model split over %u files; join them into one file first",
-              number + 1, count);
-    return true;
-}
-
 /* Architecture, numbers and tensors, or why not. Fails only for want of memory. */
 static enum status model_bind(struct model *model, struct fault *fault)
 {
@@ -50,8 +34,6 @@ static enum status model_bind(struct model *model, struct fault *fault)
                   arch_names(names, sizeof names));
         return STATUS_OK;
     }
-    if (model_is_part(model, &model->why_not))
-        return STATUS_OK;
     if (gguf_tensor_count(model->gguf) == 0) {
         fault_set(&model->why_not, STATUS_UNSUPPORTED,
                   "the file holds a vocabulary but no tensors");
@@ -88,7 +70,7 @@ static enum status model_load(struct model *model, uint64_t size_bytes, const ch
 /* The last part of a path, without slashes at its end; out holds 256 characters. */
 static const char *path_name(const char *path, char out[static 256])
 {
-    size_t end = strlen(path), begin;
+    size_t end = model_part_stem(path), begin;
 
     while (end > 1 && path[end - 1] == '/')
         end--;
@@ -112,13 +94,13 @@ enum status model_open(const char *path, struct model **out, struct fault *fault
     if (model_is_folder(path)) {
         status = hf_open(path, &model->hf, &model->gguf, &size_bytes, fault);
     } else {
-        status = file_map_open(path, &model->map, fault);
-        size_bytes = model->map.size_bytes;
+        status = split_open(path, &model->maps, &model->n_maps, &model->gguf, fault);
         if (status) {
             model_free(&model);
             return status;
         }
-        status = gguf_parse(model->map.data, model->map.size_bytes, &model->gguf, fault);
+        for (uint32_t i = 0; i < model->n_maps; i++)
+            size_bytes += model->maps[i].size_bytes;
     }
     if (status)
         model_free(&model);
@@ -139,7 +121,7 @@ enum status model_open_memory(const void *data, size_t size_bytes, const char *n
     model = MEM_NEW(struct model);
     if (!model)
         return no_memory(fault);
-    status = gguf_parse(data, size_bytes, &model->gguf, fault);
+    status = split_parse(&(struct bytes_view){data, size_bytes}, 1, &model->gguf, fault);
     if (status) {
         model_free(&model);
         return status;
@@ -160,9 +142,11 @@ static const struct file_map *map_having(const struct file_map *map, const void 
 
 const struct file_map *model_map_of(const struct model *model, const void *data, size_t *offset)
 {
-    const struct file_map *found = map_having(&model->map, data, offset);
+    const struct file_map *found = NULL;
     size_t n = model->hf ? hf_map_count(model->hf) : 0;
 
+    for (uint32_t i = 0; !found && i < model->n_maps; i++)
+        found = map_having(&model->maps[i], data, offset);
     for (size_t i = 0; !found && i < n; i++)
         found = map_having(hf_map_at(model->hf, i), data, offset);
     return found;
@@ -181,7 +165,7 @@ void model_free(struct model **model)
     text_free(&m->text);
     gguf_free(&m->gguf);
     hf_free(&m->hf);
-    file_map_close(&m->map);
+    split_close(&m->maps, &m->n_maps);
     mem_free(m);
     *model = NULL;
 }

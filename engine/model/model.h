@@ -2,14 +2,15 @@
 #define SKEIN_ENGINE_MODEL_MODEL_H
 
 /* Inside the engine: an open model. Immutable once model_open has returned. */
-#include "engine/file/map.h"
+#include "engine/file/split.h"
 #include "engine/hf/hf.h"
 #include "engine/model/tensors.h"
 #include "engine/text/text.h"
 
 struct model {
-    struct file_map map; /* data NULL where the bytes are somebody else's */
-    struct hf *hf;       /* a folder instead of a file: its files; NULL otherwise */
+    struct file_map *maps; /* [n_maps] a file, or its parts; none where bytes are somebody else's */
+    uint32_t n_maps;
+    struct hf *hf; /* a folder instead of a file: its files; NULL otherwise */
     struct gguf *gguf;
     struct text *text;
     const struct arch *arch; /* NULL: not known */

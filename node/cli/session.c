@@ -48,6 +48,26 @@ static bool looks_like_a_path(const char *model)
     return n > 5 && strcmp(model + n - 5, ".gguf") == 0 && access(model, F_OK) == 0;
 }
 
+/* The path for a node, whose working folder is another. Links are followed, but not those of a
+ * split model's part: its neighbours stand beside the link. */
+static bool path_resolve(const char *model, char out[static PATH_MAX])
+{
+    uint32_t number;
+    char folder[PATH_MAX];
+    const char *slash = strrchr(model, '/');
+    int n;
+
+    if (model_part_count(model, &number) < 2)
+        return realpath(model, out) != NULL;
+    n = snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - model + 1) : 1,
+                 slash ? model : ".");
+    if (access(model, F_OK) != 0 || n >= PATH_MAX || !realpath(folder, out))
+        return false;
+    (void)snprintf(folder, sizeof folder, "%s", out);
+    n = snprintf(out, PATH_MAX, "%s/%s", folder, slash ? slash + 1 : model);
+    return n < PATH_MAX;
+}
+
 enum status session_model(const struct session *session, const char *model, char *out, size_t size,
                           struct fault *fault)
 {
@@ -62,7 +82,7 @@ enum status session_model(const struct session *session, const char *model, char
         memcpy(out, model, strlen(model) + 1);
         return STATUS_OK;
     }
-    if (!realpath(model, path))
+    if (!path_resolve(model, path))
         return fault_set(fault, STATUS_NOT_FOUND, "there is no file %s", model);
     if (!cli_address_is_loopback(session->caller.address.host))
         return fault_set(fault, STATUS_PERMISSION,

@@ -29,12 +29,10 @@ enum status model_file_check(const char *path, enum engine_kind engine, struct f
     return status;
 }
 
-enum status model_file_identity(const char *path, struct file_identity *out, struct fault *fault)
+enum status one_file_identity(const char *path, struct file_identity *out, struct fault *fault)
 {
     struct stat st;
 
-    if (model_is_folder(path))
-        return model_folder_identity(path, out, fault);
     if (stat(path, &st) != 0)
         return fault_set(fault, status_from_errno(errno), "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode))
@@ -48,8 +46,15 @@ enum status model_file_identity(const char *path, struct file_identity *out, str
     return STATUS_OK;
 }
 
-enum status model_file_hash(const char *path, const _Atomic bool *stop,
-                            uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
+enum status model_file_identity(const char *path, struct file_identity *out, struct fault *fault)
+{
+    if (model_is_many_files(path))
+        return many_files_identity(path, out, fault);
+    return one_file_identity(path, out, fault);
+}
+
+enum status one_file_hash(const char *path, const _Atomic bool *stop,
+                          uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
 {
     crypto_generichash_state state;
     enum status status = STATUS_OK;
@@ -57,8 +62,6 @@ enum status model_file_hash(const char *path, const _Atomic bool *stop,
     ssize_t n = 0;
     int fd;
 
-    if (model_is_folder(path))
-        return model_folder_hash(path, stop, out, fault);
     bytes = mem_aligned(4096, READ_BYTES, 1);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (!bytes)
@@ -83,6 +86,14 @@ enum status model_file_hash(const char *path, const _Atomic bool *stop,
     return status;
 }
 
+enum status model_file_hash(const char *path, const _Atomic bool *stop,
+                            uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
+{
+    if (model_is_many_files(path))
+        return many_files_hash(path, stop, out, fault);
+    return one_file_hash(path, stop, out, fault);
+}
+
 void model_bytes_hash(const void *data, size_t size_bytes, uint8_t out[static PROTO_HASH_BYTES])
 {
     (void)crypto_generichash(out, PROTO_HASH_BYTES, data, size_bytes, NULL, 0);
@@ -91,7 +102,7 @@ void model_bytes_hash(const void *data, size_t size_bytes, uint8_t out[static PR
 void model_file_name(const char *path, char out[static PROTO_MAX_MODEL_NAME])
 {
     const char *name;
-    size_t n = strlen(path), begin;
+    size_t n = model_part_stem(path), begin;
 
     while (n > 1 && path[n - 1] == '/')
         n--;

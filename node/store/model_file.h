@@ -8,24 +8,34 @@
 /* Opens the file and sees that the engine can run it; nothing stays open. */
 enum status model_file_check(const char *path, enum engine_kind engine,
                              struct fault *fault) MUST_USE;
-/* The file's identity; NOT_FOUND, PERMISSION, IO, INVALID (not a regular file). Of a folder: the
- * first file's inode, the sum of its files' sizes and the latest of their times. */
+/* The file's identity; NOT_FOUND, PERMISSION, IO, INVALID (not a regular file). Of a folder, and of
+ * a model split over several files, any of which may be named: the first file's inode, the sum of
+ * all sizes and the latest of all times. */
 enum status model_file_identity(const char *path, struct file_identity *out,
                                 struct fault *fault) MUST_USE;
-/* BLAKE2b-256 of all bytes; of a folder: over names and hashes of its files. CANCELLED soon after
- * *stop becomes true. */
+/* BLAKE2b-256 of all bytes; of a folder: over names and hashes of its files; of a split model: over
+ * numbers and hashes of its parts, whatever they are called. CANCELLED soon after *stop becomes
+ * true. */
 enum status model_file_hash(const char *path, const _Atomic bool *stop,
                             uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
 /* The hash of bytes in memory. */
 void model_bytes_hash(const void *data, size_t size_bytes, uint8_t out[static PROTO_HASH_BYTES]);
-/* "skein-tiny" of "/a/skein-tiny.gguf", cut to PROTO_MAX_MODEL_NAME; what is not printable ASCII
- * becomes '_', since names travel between nodes and into terminals. */
+/* "skein-tiny" of "/a/skein-tiny.gguf", "x" of "x-00001-of-00003.gguf", cut to
+ * PROTO_MAX_MODEL_NAME; what is not printable ASCII becomes '_', since names travel between nodes
+ * and into terminals. */
 void model_file_name(const char *path, char out[static PROTO_MAX_MODEL_NAME]);
 
-/* ---- model_folder.c: the same for a Hugging Face folder */
-enum status model_folder_identity(const char *path, struct file_identity *out,
-                                  struct fault *fault) MUST_USE;
-enum status model_folder_hash(const char *path, const _Atomic bool *stop,
-                              uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
+/* The same of one file, whatever it is a part of. */
+enum status one_file_identity(const char *path, struct file_identity *out,
+                              struct fault *fault) MUST_USE;
+enum status one_file_hash(const char *path, const _Atomic bool *stop,
+                          uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
+
+/* ---- model_folder.c: the same for models of several files */
+bool model_is_many_files(const char *path);
+enum status many_files_identity(const char *path, struct file_identity *out,
+                                struct fault *fault) MUST_USE;
+enum status many_files_hash(const char *path, const _Atomic bool *stop,
+                            uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
 
 #endif

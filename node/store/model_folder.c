@@ -1,15 +1,21 @@
-/* Hugging Face folders as models of the store: identity and content hash.
+/* Models of several files in the store, Hugging Face folders and split GGUF files: identity and
+ * content hash.
  *
- * The files that make the model are those whose names end as the engine reads them; what else lies
- * in the folder (readme, images) does not change the model. They are taken in the order of their
- * names, and the hash covers every name and every file's own hash, so that equal folders have equal
- * hashes on every box, and a file that is added, lost or renamed makes another model. Blocking: for
- * the thread pool. */
+ * In a folder, the files that make the model are those whose names end as the engine reads them;
+ * what else lies in the folder (readme, images) does not change the model. They are taken in the
+ * order of their names, and the hash covers every name and every file's own hash, so that equal
+ * folders have equal hashes on every box, and a file that is added, lost or renamed makes another
+ * model. The parts of a split file are found by their names, and their numbers stand in the hash in
+ * place of the names, so that such a model may be called anything, as one in a single file.
+ * Blocking: for the thread pool.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "node/store/model_file.h"
 
@@ -77,15 +83,39 @@ static enum status names_read(const char *path, struct names **out, struct fault
     return STATUS_OK;
 }
 
+typedef enum status on_file(void *ctx, const char *name, const char *file, struct fault *fault);
+
+static enum status each_part(const char *path, on_file *fn, void *ctx, struct fault *fault)
+{
+    uint32_t number, count = model_part_count(path, &number);
+    enum status status = STATUS_OK;
+
+    for (uint32_t i = 1; i <= count && status == STATUS_OK; i++) {
+        char *file = model_part_path(path, i);
+        char name[16];
+
+        (void)snprintf(name, sizeof name, "%u", i);
+        if (!file)
+            status = fault_set(fault, STATUS_NO_MEMORY, "no memory to read %s", path);
+        else if (access(file, F_OK) != 0 && errno == ENOENT)
+            status = fault_set(fault, STATUS_NOT_FOUND,
+                               "part %u of %u is missing: there is no file %s", i, count, file);
+        else
+            status = fn(ctx, name, file, fault);
+        mem_free(file);
+    }
+    return status;
+}
+
 /* Calls fn for every file with its name and path. */
-static enum status each_file(const char *path,
-                             enum status (*fn)(void *ctx, const char *name, const char *file,
-                                               struct fault *fault),
-                             void *ctx, struct fault *fault)
+static enum status each_file(const char *path, on_file *fn, void *ctx, struct fault *fault)
 {
     struct names *names = NULL;
-    enum status status = names_read(path, &names, fault);
+    enum status status;
 
+    if (!model_is_folder(path))
+        return each_part(path, fn, ctx, fault);
+    status = names_read(path, &names, fault);
     for (size_t i = 0; status == STATUS_OK && i < names->n; i++) {
         struct buffer file = {0};
 
@@ -99,10 +129,17 @@ static enum status each_file(const char *path,
     return status;
 }
 
+bool model_is_many_files(const char *path)
+{
+    uint32_t number;
+
+    return model_is_folder(path) || model_part_count(path, &number) > 1;
+}
+
 static enum status identity_add(void *ctx, const char *name, const char *file, struct fault *fault)
 {
     struct file_identity *sum = ctx, one;
-    enum status status = model_file_identity(file, &one, fault);
+    enum status status = one_file_identity(file, &one, fault);
 
     (void)name;
     if (status != STATUS_OK)
@@ -116,7 +153,7 @@ static enum status identity_add(void *ctx, const char *name, const char *file, s
     return STATUS_OK;
 }
 
-enum status model_folder_identity(const char *path, struct file_identity *out, struct fault *fault)
+enum status many_files_identity(const char *path, struct file_identity *out, struct fault *fault)
 {
     *out = (struct file_identity){0};
     return each_file(path, identity_add, out, fault);
@@ -131,7 +168,7 @@ static enum status hash_add(void *ctx, const char *name, const char *file, struc
 {
     struct hashing *hashing = ctx;
     uint8_t hash[PROTO_HASH_BYTES];
-    enum status status = model_file_hash(file, hashing->stop, hash, fault);
+    enum status status = one_file_hash(file, hashing->stop, hash, fault);
 
     /* The NUL ends the name, which has none inside. */
     (void)crypto_generichash_update(&hashing->state, (const uint8_t *)name, strlen(name) + 1);
@@ -139,8 +176,8 @@ static enum status hash_add(void *ctx, const char *name, const char *file, struc
     return status;
 }
 
-enum status model_folder_hash(const char *path, const _Atomic bool *stop,
-                              uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
+enum status many_files_hash(const char *path, const _Atomic bool *stop,
+                            uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
 {
     struct hashing *hashing = mem_aligned(64, 1, sizeof *hashing); /* as its state wants it */
     enum status status;

@@ -26,8 +26,8 @@ typedef void store_on_open(void *owner, const uint8_t hash[static PROTO_HASH_BYT
  * there. */
 enum status store_new(struct uv_loop_s *loop, const char *cache_path, enum engine_kind engine,
                       const struct store_events *events, struct store **out) MUST_USE;
-/* Looks for *.gguf and for Hugging Face folders in a folder (not below those). A folder that is not
- * there is fine. */
+/* Looks for *.gguf and for Hugging Face folders in a folder (not below those); the files of a split
+ * model are one. A folder that is not there is fine. */
 enum status store_scan(struct store *store, const char *folder) MUST_USE;
 /* on_added (may be NULL) comes once, later; errors of the file are in its fault. */
 enum status store_add(struct store *store, const char *path, store_on_added *on_added,

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "node/store/hash_cache.h"
@@ -223,6 +224,22 @@ enum status store_add(struct store *store, const char *path, store_on_added *on_
     return STATUS_OK;
 }
 
+/* Of a split model, the first file that is there stands for all. */
+static bool store_skips(const char *path)
+{
+    uint32_t number;
+    bool skips = false;
+
+    (void)model_part_count(path, &number);
+    for (uint32_t i = 1; i < number && !skips; i++) {
+        char *earlier = model_part_path(path, i);
+
+        skips = earlier && access(earlier, F_OK) == 0;
+        mem_free(earlier);
+    }
+    return skips;
+}
+
 enum status store_scan(struct store *store, const char *folder)
 {
     enum status status = STATUS_OK;
@@ -238,7 +255,8 @@ enum status store_scan(struct store *store, const char *folder)
         if (item->d_name[0] == '.' && !is_file)
             continue;
         status = buffer_printf(&path, "%s/%s", folder, item->d_name);
-        if (status == STATUS_OK && (is_file || model_is_folder((const char *)path.data)))
+        if (status == STATUS_OK && (is_file ? !store_skips((const char *)path.data)
+                                            : model_is_folder((const char *)path.data)))
             status = store_add(store, (const char *)path.data, NULL, NULL);
         buffer_free(&path);
     }

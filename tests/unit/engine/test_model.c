@@ -254,12 +254,19 @@ static void test_types(void **state)
 static void test_part_of_a_split_model(void **state)
 {
     struct gguf_maker m = {0};
+    struct gguf_text file;
+    struct model *model;
+    struct fault fault = {0};
 
     (void)state;
     make_llama(&m);
     make_u32(&m, "split.count", 3);
     make_u32(&m, "split.no", 0);
-    check_not_runnable(&m, STATUS_UNSUPPORTED, "part 1 of a model split over 3 files");
+    file = make_file(&m, 3);
+    assert_int_equal(model_open_memory(file.data, file.n_bytes, "part", &model, &fault),
+                     STATUS_FORMAT);
+    assert_non_null(strstr(fault.text, "part 1 of a model split over 3 files"));
+    gguf_maker_free(&m);
 }
 
 /* Heads of one length are what scale and rotation are made for. */

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "node/store/store.h"
+#include "tests/harness/split_gguf.h"
 
 struct fixture {
     char root[64];
@@ -210,6 +211,97 @@ static void test_other_bytes_are_another_model(void **state)
     assert_memory_not_equal(cards[0].hash, cards[1].hash, PROTO_HASH_BYTES);
 }
 
+/* Writes the demo model in three parts. */
+static void write_split(const struct fixture *f, const char *name)
+{
+    struct buffer parts[3] = {{0}};
+    char stem[128];
+    const void *data;
+    size_t size_bytes;
+
+    model_demo(&data, &size_bytes);
+    gguf_split(data, size_bytes, 3, false, parts);
+    (void)snprintf(stem, sizeof stem, "%s/%s", f->root, name);
+    gguf_split_write(parts, 3, stem);
+    gguf_split_free(parts, 3);
+}
+
+static void drop_part(const struct fixture *f, const char *name, uint32_t number)
+{
+    char stem[128], path[160];
+
+    (void)snprintf(stem, sizeof stem, "%s/%s", f->root, name);
+    gguf_split_path(stem, number, 3, path, sizeof path);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void test_a_split_model_is_one(void **state)
+{
+    struct fixture *f = *state;
+    struct model_card cards[8];
+    char path[128];
+
+    write_split(f, "goose");
+    assert_int_equal(store_scan(f->store, f->root), STATUS_OK);
+    assert_int_equal(store_pending(f->store), 1);
+    run_until(f, &f->n_changed, 1);
+    assert_int_equal(store_cards(f->store, cards, 8), 2);
+    assert_string_equal(cards[0].name, "goose");
+    assert_true(cards[0].file_bytes > cards[1].file_bytes); /* all parts, each with a header */
+    assert_int_equal(store_open(f->store, cards[0].hash, on_open, f), STATUS_OK);
+    run_until(f, &f->n_opened, 1);
+    assert_non_null(f->model);
+    assert_int_equal(model_info(f->model)->file_bytes, cards[0].file_bytes);
+    store_release(f->store, cards[0].hash);
+
+    write_split(f, "gander"); /* another name, and named by another part: the same model */
+    (void)snprintf(path, sizeof path, "%s/gander-00002-of-00003.gguf", f->root);
+    assert_int_equal(store_add(f->store, path, on_added, f), STATUS_OK);
+    run_until(f, &f->n_added, 1);
+    assert_int_equal(f->fault.status, STATUS_OK);
+    assert_memory_equal(f->card.hash, cards[0].hash, PROTO_HASH_BYTES);
+    assert_int_equal(store_cards(f->store, cards, 8), 2);
+}
+
+static void test_a_part_that_is_not_there_is_told_once(void **state)
+{
+    struct fixture *f = *state;
+    struct model_card cards[8];
+
+    write_split(f, "goose");
+    drop_part(f, "goose", 1);
+    assert_int_equal(store_scan(f->store, f->root), STATUS_OK);
+    assert_int_equal(store_pending(f->store), 1);
+    run_until(f, &f->n_notices, 1);
+    assert_non_null(strstr(f->notice, "part 1 of 3 is missing"));
+    assert_non_null(strstr(f->notice, "goose-00001-of-00003.gguf"));
+    assert_int_equal(store_cards(f->store, cards, 8), 1);
+}
+
+static void test_a_part_that_changed_is_another_model(void **state)
+{
+    struct fixture *f = *state;
+    struct model_card first;
+    char path[128];
+    FILE *file;
+
+    write_split(f, "goose");
+    (void)snprintf(path, sizeof path, "%s/goose-00003-of-00003.gguf", f->root);
+    assert_int_equal(store_add(f->store, path, on_added, f), STATUS_OK);
+    run_until(f, &f->n_added, 1);
+    first = f->card;
+    usleep(20000);
+    file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, -64, SEEK_END), 0);
+    assert_int_equal(fwrite("\1\2\3\4", 1, 4, file), 4);
+    fclose(file);
+    assert_int_equal(store_add(f->store, path, on_added, f), STATUS_OK);
+    run_until(f, &f->n_added, 2);
+    assert_int_equal(f->fault.status, STATUS_OK);
+    assert_memory_not_equal(f->card.hash, first.hash, PROTO_HASH_BYTES);
+}
+
 static void test_a_broken_file_is_told_and_not_offered(void **state)
 {
     struct fixture *f = *state;
@@ -282,6 +374,11 @@ int main(void)
             test_one_that_releases_at_once_leaves_the_model_to_the_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_same_bytes_are_one_model, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_bytes_are_another_model, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_split_model_is_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_part_that_is_not_there_is_told_once, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_part_that_changed_is_another_model, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_broken_file_is_told_and_not_offered, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_file_that_changed_is_refused, set_up, tear_down),
