@@ -6,7 +6,11 @@
  * page may not do across origins without asking first; and no CORS header ever says yes. On other
  * addresses the bearer key takes this part.
  *
- * Sources: RFC 9110 (Host, Content-Type, Content-Length), RFC 6750 (bearer), the Fetch standard. */
+ * What two readers could understand differently (two hosts, two lengths, a length beside an
+ * encoding) is refused, so that no proxy before us takes for one request what we take for two.
+ *
+ * Sources: RFC 9112 6.3 (length of a body), RFC 9110 (Host, Content-Type, Content-Length), RFC 6750
+ * (bearer), the Fetch standard. */
 #include "node/api/http.h"
 
 #include <ctype.h>
@@ -83,9 +87,31 @@ static bool length_is_over(const char *length, size_t max)
     return n > max;
 }
 
+static enum status framing_check(const struct guard_headers *headers, struct api_error *error)
+{
+    const char *problem = NULL;
+
+    if (headers->n_hosts > 1)
+        problem = "Host is there more than once";
+    else if (headers->n_lengths > 1)
+        problem = "Content-Length is there more than once";
+    else if (headers->n_lengths && headers->n_encodings)
+        problem = "Content-Length and Transfer-Encoding exclude each other";
+    else if (headers->n_encodings > 1 ||
+             (headers->transfer_encoding && strcasecmp(headers->transfer_encoding, "chunked") != 0))
+        problem = "the only Transfer-Encoding is chunked";
+    if (!problem)
+        return STATUS_OK;
+    return api_error_set(error, STATUS_FORMAT, NULL, "invalid_request", "%s", problem);
+}
+
 enum status guard_check(const struct guard *guard, const struct guard_headers *headers,
                         const struct route *route, size_t max_body_bytes, struct api_error *error)
 {
+    enum status status = framing_check(headers, error);
+
+    if (status != STATUS_OK)
+        return status;
     if (guard->loopback && headers->host && !host_is_ours(guard, headers->host))
         return api_error_set(
             error, STATUS_PERMISSION, NULL, "host_not_allowed",

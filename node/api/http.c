@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 static const char *header(struct MHD_Connection *connection, const char *name)
@@ -99,6 +100,8 @@ static struct MHD_Response *plain_response(const struct reply *reply)
         (void)snprintf(number, sizeof number, "%u", reply->retry_after_seconds);
         (void)MHD_add_response_header(response, "Retry-After", number);
     }
+    if (reply->close)
+        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
     (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     return response;
@@ -151,24 +154,41 @@ static void exchange_refuse(struct exchange *exchange, const struct api_error *e
     exchange_fail(exchange, error);
 }
 
+static enum MHD_Result on_header(void *owner, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    struct guard_headers *headers = owner;
+
+    (void)kind;
+    (void)value;
+    headers->n_hosts += strcasecmp(name, MHD_HTTP_HEADER_HOST) == 0;
+    headers->n_lengths += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+    headers->n_encodings += strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+    return MHD_YES;
+}
+
 static void exchange_judge(struct exchange *exchange, const char *method)
 {
     struct MHD_Connection *connection = exchange->connection;
     struct http *http = exchange->http;
-    struct guard_headers headers = {header(connection, MHD_HTTP_HEADER_HOST),
-                                    header(connection, "Origin"),
-                                    header(connection, "Sec-Fetch-Site"),
-                                    header(connection, MHD_HTTP_HEADER_AUTHORIZATION),
-                                    header(connection, MHD_HTTP_HEADER_CONTENT_TYPE),
-                                    header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH)};
+    struct guard_headers headers = {
+        .host = header(connection, MHD_HTTP_HEADER_HOST),
+        .origin = header(connection, "Origin"),
+        .fetch_site = header(connection, "Sec-Fetch-Site"),
+        .authorization = header(connection, MHD_HTTP_HEADER_AUTHORIZATION),
+        .content_type = header(connection, MHD_HTTP_HEADER_CONTENT_TYPE),
+        .content_length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH),
+        .transfer_encoding = header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING)};
     struct api_error error, no_route;
     enum status found, status;
 
+    (void)MHD_get_connection_values(connection, MHD_HEADER_KIND, on_header, &headers);
     found = route_find(http->routes, http->n_routes, method, exchange->url, &exchange->route,
                        &exchange->argument, exchange->reply.allow, &no_route);
     status = guard_check(&http->guard, &headers, exchange->route, http->max_body_bytes, &error);
     if (status != STATUS_OK) { /* strangers do not learn which paths exist */
         exchange->reply.allow[0] = '\0';
+        exchange->reply.close = status == STATUS_FORMAT; /* where its body ends is not certain */
         exchange_refuse(exchange, &error);
     } else if (found != STATUS_OK) {
         exchange_refuse(exchange, &no_route);
@@ -186,7 +206,7 @@ static bool refuse_at_once(const struct exchange *exchange)
 {
     const char *length = header(exchange->connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
-    if (header(exchange->connection, MHD_HTTP_HEADER_EXPECT))
+    if (exchange->reply.close || header(exchange->connection, MHD_HTTP_HEADER_EXPECT))
         return true;
     return length && (strlen(length) > 9 || strtoull(length, NULL, 10) > HTTP_DRAIN_BYTES);
 }
@@ -226,6 +246,8 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *connection, con
         if (!exchange)
             return MHD_NO;
         *context = exchange;
+        if (exchange->client)
+            exchange->client->in_request = true;
         exchange_judge(exchange, method);
         return exchange->refused && refuse_at_once(exchange) ? exchange_queue(exchange) : MHD_YES;
     }
@@ -266,7 +288,7 @@ void http_on_completed(void *cls, struct MHD_Connection *connection, void **cont
     if (exchange->pending)
         pending_detach(exchange->pending);
     if (exchange->client) {
-        exchange->client->busy = false;
+        exchange->client->busy = exchange->client->in_request = false;
         exchange->client->since_us = http->now_us;
     }
     if (exchange->next)
@@ -293,6 +315,24 @@ static void socket_prepare(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms, sizeof silence_ms);
 }
 
+/* Clients that only hold a connection open must not keep others out: when few places are left, the
+ * one that has been idle longest goes. libmicrohttpd sees the end and tidies up. */
+static void make_room(struct http *http)
+{
+    struct client *oldest = NULL;
+
+    if (http->n_clients < HTTP_MAX_CONNECTIONS - HTTP_SPARE_CONNECTIONS)
+        return;
+    for (struct client *client = http->clients; client; client = client->next)
+        if (!client->in_request && !client->shut &&
+            (!oldest || client->since_us <= oldest->since_us))
+            oldest = client;
+    if (!oldest)
+        return;
+    oldest->shut = true;
+    (void)shutdown(oldest->fd, SHUT_RDWR);
+}
+
 void http_on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
                         enum MHD_ConnectionNotificationCode code)
 {
@@ -307,6 +347,8 @@ void http_on_connection(void *cls, struct MHD_Connection *connection, void **soc
         client->fd =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         client->since_us = http->now_us;
+        make_room(http);
+        http->n_clients++;
         client->next = http->clients;
         if (http->clients)
             http->clients->previous = client;
@@ -314,6 +356,7 @@ void http_on_connection(void *cls, struct MHD_Connection *connection, void **soc
         socket_prepare(client->fd);
     } else if (client) {
         *socket_context = NULL;
+        http->n_clients--;
         if (client->next)
             client->next->previous = client->previous;
         if (client->previous)
@@ -335,8 +378,10 @@ void http_tick(struct http *http)
 {
     for (struct client *client = http->clients; client; client = client->next) {
         uint64_t waited_us = http->now_us - client->since_us;
-        if (!client->busy &&
-            (waited_us > HTTP_REQUEST_SECONDS * 1000000ull || client_left(client->fd)))
+        uint64_t most_us =
+            (client->in_request ? HTTP_REQUEST_SECONDS : HTTP_HEADER_SECONDS) * 1000000ull;
+
+        if (!client->busy && (waited_us > most_us || client_left(client->fd)))
             (void)shutdown(client->fd, SHUT_RDWR); /* libmicrohttpd sees the end and tidies up */
     }
     for (struct exchange *exchange = http->exchanges; exchange; exchange = exchange->next) {

@@ -12,7 +12,9 @@ enum {
     HTTP_MAX_CONNECTIONS = 256,
     HTTP_MAX_PER_HOST = 64,                 /* where the API is open to other boxes */
     HTTP_MEMORY_PER_CONNECTION = 64 * 1024, /* request line and headers fit in half of it */
+    HTTP_SPARE_CONNECTIONS = 16,            /* kept free: the longest idle ones go for them */
     HTTP_IDLE_SECONDS = 30,                 /* without a byte either way */
+    HTTP_HEADER_SECONDS = 10,               /* for the headers of a request to come */
     HTTP_REQUEST_SECONDS = 60,              /* for a whole request to arrive */
     HTTP_DRAIN_BYTES = 64 * 1024 * 1024,    /* of a refused body, so that the refusal can be read */
     HTTP_BODY_BYTES = 8 * 1024 * 1024,      /* default limit */
@@ -81,6 +83,8 @@ struct guard {
 };
 struct guard_headers { /* NULL where absent */
     const char *host, *origin, *fetch_site, *authorization, *content_type, *content_length;
+    const char *transfer_encoding;
+    unsigned n_hosts, n_lengths, n_encodings; /* how often they were sent */
 };
 enum status guard_check(const struct guard *guard, const struct guard_headers *headers,
                         const struct route *route, size_t max_body_bytes,
@@ -107,6 +111,8 @@ struct client { /* one TCP connection */
     struct client *next, *previous;
     int fd;
     bool busy;         /* a whole request is here and being answered */
+    bool in_request;   /* its headers are here */
+    bool shut;         /* by us; libmicrohttpd is about to see it */
     uint64_t since_us; /* when it became idle */
 };
 
@@ -124,6 +130,7 @@ struct http {
     bool ready, closing;
     uint64_t id_high, n_ids;
     struct client *clients;
+    unsigned n_clients;
     struct exchange *exchanges;
 };
 
@@ -133,6 +140,7 @@ struct reply {
     struct buffer body;
     char allow[64];
     unsigned retry_after_seconds;
+    bool close; /* the connection ends with this answer */
 };
 
 struct completion;

@@ -93,6 +93,29 @@ static int http_of(const struct guard *guard, struct guard_headers headers,
     return api_error_http(&error);
 }
 
+static void test_framing(void **state)
+{
+    static const struct guard_headers bad[] = {
+        {.host = "localhost", .n_hosts = 2},
+        {.content_length = "1", .n_lengths = 2},
+        {.content_length = "1", .n_lengths = 1, .transfer_encoding = "chunked", .n_encodings = 1},
+        {.transfer_encoding = "gzip", .n_encodings = 1},
+        {.transfer_encoding = "chunked, identity", .n_encodings = 1},
+        {.transfer_encoding = "chunked", .n_encodings = 2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        assert_int_equal(http_of(&loopback, bad[i], NULL), 400);
+    assert_int_equal(http_of(&loopback,
+                             (struct guard_headers){.host = "localhost",
+                                                    .n_hosts = 1,
+                                                    .transfer_encoding = "Chunked",
+                                                    .n_encodings = 1},
+                             NULL),
+                     200);
+}
+
 static void test_host(void **state)
 {
     static const char *const good[] = {"localhost",  "localhost:8470", "127.0.0.1",   "127.0.0.1:1",
@@ -241,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_every_route_finds_itself),
         cmocka_unit_test(test_unknown_path_is_404),
         cmocka_unit_test(test_other_method_is_405_with_allow),
+        cmocka_unit_test(test_framing),
         cmocka_unit_test(test_host),
         cmocka_unit_test(test_origin),
         cmocka_unit_test(test_bearer),

@@ -309,6 +309,49 @@ static void test_foreign_host(void **state)
     (void)close(fd);
 }
 
+/* What a proxy could read differently is refused, and the connection ends with it. */
+static void test_two_readings(void **state)
+{
+    static const char *const requests[] = {
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+        "Content-Length: 2\r\n\r\n{}GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+    };
+    char text[2048];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(requests); i++) {
+        int fd = client_dial(port, 0);
+
+        client_put(fd, requests[i], strlen(requests[i]));
+        (void)client_read_all(fd, text, sizeof text); /* to the end of the connection */
+        assert_memory_equal(text, "HTTP/1.1 400", 12);
+        assert_non_null(strstr(text, "{\"error\":"));
+        assert_null(strstr(text + 1, "HTTP/1.1"));
+        (void)close(fd);
+    }
+}
+
+/* More silent connections than there are places: those who ask are answered all the same. */
+static void test_idle_connections_give_way(void **state)
+{
+    enum { N = HTTP_MAX_CONNECTIONS + 40 };
+    double began = client_now();
+    int fds[N];
+
+    (void)state;
+    for (size_t i = 0; i < N; i++)
+        fds[i] = client_dial(port, 0);
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(ask("GET", "/health", "", NULL), 200);
+    assert_true(client_now() - began < 5);
+    for (size_t i = 0; i < N; i++)
+        (void)close(fds[i]);
+}
+
 static void test_oversized_bodies(void **state)
 {
     char *body = malloc(MAX_BODY + 2);
@@ -568,6 +611,8 @@ int main(void)
         cmocka_unit_test(test_error_in_the_stream),
         cmocka_unit_test(test_paths_methods_headers),
         cmocka_unit_test(test_foreign_host),
+        cmocka_unit_test(test_two_readings),
+        cmocka_unit_test(test_idle_connections_give_way),
         cmocka_unit_test(test_oversized_bodies),
         cmocka_unit_test(test_hostile_requests),
         cmocka_unit_test(test_leaving_cancels),
