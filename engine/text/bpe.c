@@ -177,7 +177,7 @@ static uint32_t whole_token(const struct text *text, const char *data, size_t n_
 static enum status piece_encode(const struct text *text, struct work *work, const char *data,
                                 size_t n_bytes, struct token_list *out)
 {
-    uint32_t n_nodes;
+    uint32_t n_nodes = 0;
     uint32_t whole = whole_token(text, data, n_bytes);
     if (whole < text->n_tokens) {
         return token_list_add(out, whole);
@@ -186,7 +186,8 @@ static enum status piece_encode(const struct text *text, struct work *work, cons
     if (status == STATUS_OK) {
         status = merge_all(text, work, n_nodes);
     }
-    for (uint32_t i = 0; i != TOKEN_NONE && status == STATUS_OK; i = work->nodes[i].next) {
+    uint32_t first = n_nodes > 0 ? 0 : TOKEN_NONE;
+    for (uint32_t i = first; i != TOKEN_NONE && status == STATUS_OK; i = work->nodes[i].next) {
         status = node_emit(text, &work->nodes[i], data, out);
     }
     return status;

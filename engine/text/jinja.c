@@ -24,7 +24,7 @@ static enum status globals_set(struct jinja *j, struct jinja_scope *scope)
     for (const struct jinja_builtin *row = jinja_globals; row->name != NULL; row++) {
         const char *name = jinja_intern(j, row->name, strlen(row->name));
         if (name == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
         struct jinja_value value = {.kind = JINJA_FUNCTION, .function = row};
         JINJA_TRY(jinja_scope_set(j, scope, name, value));
@@ -39,7 +39,7 @@ static enum status variables_set(struct jinja *j, struct jinja_scope *scope,
         struct jinja_value value = jinja_none();
         const char *name = jinja_intern(j, variables[i].name, strlen(variables[i].name));
         if (name == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
         if (variables[i].json != NULL) {
             JINJA_TRY(jinja_from_json(j, name, variables[i].json, &value));
@@ -59,14 +59,15 @@ static enum status more_set(struct jinja *j, struct jinja_scope *scope, const ch
     }
     JINJA_TRY(jinja_from_json(j, "the template's further variables", json, &more));
     if (more.kind != JINJA_DICT) {
-        return fault_set(&j->fault, STATUS_INVALID,
-                         "the template's further variables must be a JSON object");
+        (void)fault_set(&j->fault, STATUS_INVALID,
+                        "the template's further variables must be a JSON object");
+        return STATUS_INVALID;
     }
     for (size_t i = 0; i < more.dict->n; i++) {
         struct jinja_text key = more.dict->pairs[i].key.text;
         const char *name = jinja_intern(j, key.data, key.n);
         if (name == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
         JINJA_TRY(jinja_scope_set(j, scope, name, more.dict->pairs[i].value));
     }

@@ -121,9 +121,9 @@ enum status jinja_call_value(struct jinja *j, struct jinja_value callee,
 static const struct jinja_builtin *filter_find(struct jinja_text name)
 {
     const struct jinja_builtin *const tables[] = {jinja_filters_text, jinja_filters_list,
-                                                  jinja_filters_pick};
+                                                  jinja_filters_pick, NULL};
     const struct jinja_builtin *found = NULL;
-    for (size_t i = 0; i < COUNT_OF(tables) && found == NULL; i++) {
+    for (size_t i = 0; tables[i] != NULL && found == NULL; i++) {
         found = jinja_builtin_find(tables[i], name);
     }
     return found;

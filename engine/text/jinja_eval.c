@@ -174,7 +174,7 @@ static enum status named_eval(struct jinja *j, struct jinja_scope *scope,
     out->names = jinja_take(j, n, sizeof *out->names);
     out->values = jinja_take(j, n, sizeof *out->values);
     if (out->names == NULL || out->values == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     for (size_t i = 0; i < args->named.n; i++, out->n++) {
         out->names[out->n] = args->names[i];
@@ -188,7 +188,7 @@ static enum status named_eval(struct jinja *j, struct jinja_scope *scope,
         out->names[out->n] = jinja_intern(j, key.text.data, key.text.n);
         out->values[out->n] = more.dict->pairs[i].value;
         if (out->names[out->n] == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
     }
     if (extra != NULL) {

@@ -14,7 +14,7 @@ enum status jinja_scope_new(struct jinja *j, struct jinja_scope *parent, struct 
 {
     *out = jinja_take(j, 1, sizeof **out);
     if (*out == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     (*out)->parent = parent;
     return STATUS_OK;
@@ -33,7 +33,7 @@ enum status jinja_scope_set(struct jinja *j, struct jinja_scope *scope, const ch
         size_t capacity = scope->capacity == 0 ? 4 : 2 * scope->capacity;
         struct jinja_variable_slot *slots = jinja_take(j, capacity, sizeof *slots);
         if (slots == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
         if (scope->n > 0) {
             memcpy(slots, scope->slots, scope->n * sizeof *slots);
@@ -50,6 +50,7 @@ struct jinja_value *jinja_scope_find(struct jinja *j, struct jinja_scope *scope,
     for (; scope != NULL; scope = scope->parent) {
         for (size_t i = 0; i < scope->n; i++) {
             if (scope->slots[i].name == name) {
+                j->steps += i / 8; /* seen by the next jinja_work */
                 return &scope->slots[i].value;
             }
         }
@@ -127,7 +128,7 @@ static enum status loop_turns(struct jinja *j, const struct jinja_node *node,
     struct jinja_scope *scope = NULL;
     const char *name = jinja_intern(j, "loop", 4);
     if (name == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     for (; loop->index < loop->list->n; loop->index++) {
         if (scope == NULL || scope->captured) {
@@ -162,7 +163,7 @@ static enum status loop_exec(struct jinja *j, struct jinja_scope *scope,
     }
     struct jinja_loop *loop = jinja_take(j, 1, sizeof *loop);
     if (loop == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     *loop = (struct jinja_loop){.list = list,
                                 .depth = depth,
@@ -194,7 +195,7 @@ static enum status macro_new(struct jinja *j, struct jinja_scope *scope,
 {
     struct jinja_macro *macro = jinja_take(j, 1, sizeof *macro);
     if (macro == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     *macro = (struct jinja_macro){.node = node, .scope = scope};
     *out = (struct jinja_value){.kind = JINJA_MACRO, .macro = macro};
@@ -234,11 +235,11 @@ static enum status rest_bind(struct jinja *j, struct jinja_scope *scope,
     }
     if (params->uses_varargs) {
         const char *name = jinja_intern(j, "varargs", 7);
-        JINJA_TRY(name == NULL ? j->fault.status : jinja_scope_set(j, scope, name, rest));
+        JINJA_TRY(name == NULL ? jinja_failure(j) : jinja_scope_set(j, scope, name, rest));
     }
     if (params->uses_kwargs) {
         const char *name = jinja_intern(j, "kwargs", 6);
-        JINJA_TRY(name == NULL ? j->fault.status : jinja_scope_set(j, scope, name, named));
+        JINJA_TRY(name == NULL ? jinja_failure(j) : jinja_scope_set(j, scope, name, named));
     }
     return STATUS_OK;
 }
@@ -248,7 +249,7 @@ static enum status params_bind(struct jinja *j, struct jinja_scope *scope,
 {
     bool *used = jinja_take(j, call->n_named + 1, sizeof *used);
     if (used == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     size_t first_default = params->n - params->defaults.n;
     for (size_t i = 0; i < params->n; i++) {

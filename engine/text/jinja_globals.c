@@ -94,11 +94,11 @@ static enum status cycler_new(struct jinja *j, enum jinja_kind kind,
 {
     struct jinja_cycler *cycler = jinja_take(j, 1, sizeof *cycler);
     if (cycler == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     cycler->items = jinja_take(j, n, sizeof *items);
     if (cycler->items == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     memcpy(cycler->items, items, n * sizeof *items);
     cycler->n = n;
@@ -137,8 +137,9 @@ static enum status run_raise(struct jinja *j, struct jinja_value self,
     (void)call;
     (void)out;
     JINJA_TRY(jinja_to_text(j, args[0], &text));
-    return fault_set(&j->fault, STATUS_INVALID, "%.*s", (int)(text.n < 500 ? text.n : 500),
-                     text.data);
+    (void)fault_set(&j->fault, STATUS_INVALID, "%.*s", (int)(text.n < 500 ? text.n : 500),
+                    text.data);
+    return STATUS_INVALID;
 }
 
 /* The time is UTC, so that every node renders the same prompt. A Python time without a zone prints

@@ -16,7 +16,7 @@ static enum status string_of(struct jinja *j, const char *data, size_t n, struct
 {
     char *copy = jinja_take(j, n + 1, 1);
     if (copy == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     memcpy(copy, data, n);
     *out = jinja_string(copy, n);
@@ -86,8 +86,9 @@ enum status jinja_from_json(struct jinja *j, const char *what, const char *json,
     json_error_t error;
     json_t *tree = json_loads(json, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (tree == NULL) {
-        return fault_set(&j->fault, STATUS_INVALID, "%s: not valid JSON: line %d: %.200s", what,
-                         error.line, error.text);
+        (void)fault_set(&j->fault, STATUS_INVALID, "%s: not valid JSON: line %d: %.200s", what,
+                        error.line, error.text);
+        return STATUS_INVALID;
     }
     enum status status = value_of(j, tree, out);
     json_decref(tree);
@@ -204,9 +205,11 @@ static enum status put_dict(struct jinja *j, struct jinja_builder *b, const stru
     if (dict->n == 0) {
         return jinja_put_text(j, b, "{}");
     }
+    /* An array of pointers, which is what the check takes for a slip.
+     * NOLINTNEXTLINE(bugprone-sizeof-expression) */
     const struct jinja_pair **order = jinja_take(j, dict->n, sizeof *order);
     if (order == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     bool all_text = true;
     for (size_t i = 0; i < dict->n; i++) {
@@ -214,7 +217,7 @@ static enum status put_dict(struct jinja *j, struct jinja_builder *b, const stru
         all_text = all_text && dict->pairs[i].key.kind == JINJA_STRING;
     }
     if (style->sorted && all_text) {
-        qsort(order, dict->n, sizeof *order, by_key);
+        qsort(order, dict->n, sizeof *order, by_key); /* NOLINT(bugprone-sizeof-expression) */
     }
     JINJA_TRY(jinja_put_c(j, b, '{'));
     for (size_t i = 0; i < dict->n; i++) {

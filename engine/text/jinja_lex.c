@@ -54,7 +54,7 @@ static enum status token_add(struct lexer *x, enum jinja_token_kind kind, struct
         size_t capacity = x->capacity == 0 ? 256 : 2 * x->capacity;
         struct jinja_token *tokens = jinja_take(x->j, capacity, sizeof *tokens);
         if (tokens == NULL) {
-            return x->j->fault.status;
+            return jinja_failure(x->j);
         }
         if (x->n_tokens > 0) {
             memcpy(tokens, x->tokens, x->n_tokens * sizeof *tokens);
@@ -456,7 +456,7 @@ static enum status text_normalise(struct lexer *x, const char *text, size_t n)
 {
     char *copy = jinja_take(x->j, n + 1, 1);
     if (copy == NULL) {
-        return x->j->fault.status;
+        return jinja_failure(x->j);
     }
     size_t out = 0;
     for (size_t i = 0; i < n; i++) {

@@ -199,7 +199,7 @@ enum status jinja_sort(struct jinja *j, struct jinja_value *keys, struct jinja_v
 {
     struct jinja_value *spare = jinja_take(j, 2 * n, sizeof *spare);
     if (spare == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     struct jinja_value *from[2] = {keys, items}, *to[2] = {spare, spare + n};
     for (size_t width = 1; width < n; width *= 2) {

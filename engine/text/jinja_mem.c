@@ -33,8 +33,8 @@ static struct jinja_block *block_add(struct jinja *j, size_t at_least)
 {
     size_t size = at_least > BLOCK_BYTES ? at_least : BLOCK_BYTES;
     if (size > j->limits.memory_bytes - j->used_bytes) {
-        (void)jinja_fail(j, STATUS_LIMIT, "the chat template needs more than %zu MiB",
-                         j->limits.memory_bytes >> 20);
+        jinja_fault(j, STATUS_LIMIT, "the chat template needs more than %zu MiB",
+                    j->limits.memory_bytes >> 20);
         return NULL;
     }
     struct jinja_block *block = mem_zeroed(1, sizeof *block + size);
@@ -59,7 +59,7 @@ void *jinja_take(struct jinja *j, size_t n, size_t size)
 {
     size_t bytes;
     if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX / 2) {
-        (void)jinja_fail(j, STATUS_LIMIT, "the chat template needs more memory than there is");
+        jinja_fault(j, STATUS_LIMIT, "the chat template needs more memory than there is");
         return NULL;
     }
     bytes = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -110,17 +110,17 @@ void jinja_leave(struct jinja *j)
     j->depth--;
 }
 
-enum status jinja_fail(struct jinja *j, enum status status, const char *format, ...)
+void jinja_fault(struct jinja *j, enum status status, const char *format, ...)
 {
     char text[sizeof j->fault.text];
     va_list args;
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return fault_set(&j->fault, status, "line %u: %s", j->line, text);
+    (void)fault_set(&j->fault, status, "line %u: %s", j->line, text);
 }
 
-/* FNV-1a, enough for names of templates: a hostile one only spends its own steps. */
+/* FNV-1a, enough for names of templates: names chosen to collide spend steps. */
 static size_t hash_of(const char *text, size_t n)
 {
     uint64_t hash = 0xcbf29ce484222325u;
@@ -130,11 +130,15 @@ static size_t hash_of(const char *text, size_t n)
     return (size_t)(hash ^ hash >> 32);
 }
 
-static const char **intern_slot(const char **names, size_t size, const char *text, size_t n)
+/* A text with a zero byte in it, which keywords from JSON can have, is no other name's equal. */
+static const char **intern_slot(const char **names, size_t size, const char *text, size_t n,
+                                uint64_t *probes)
 {
     size_t at = hash_of(text, n) & (size - 1);
-    while (names[at] != NULL && (strncmp(names[at], text, n) != 0 || names[at][n] != '\0')) {
+    while (names[at] != NULL &&
+           (strnlen(names[at], n + 1) != n || memcmp(names[at], text, n) != 0)) {
         at = (at + 1) & (size - 1);
+        *probes += 1;
     }
     return &names[at];
 }
@@ -143,17 +147,18 @@ static enum status intern_grow(struct jinja *j)
 {
     size_t size = j->names_size == 0 ? 128 : 2 * j->names_size;
     const char **names = jinja_take(j, size, sizeof *names);
+    uint64_t probes = 0;
     if (names == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     for (size_t i = 0; i < j->names_size; i++) {
         if (j->names[i] != NULL) {
-            *intern_slot(names, size, j->names[i], strlen(j->names[i])) = j->names[i];
+            *intern_slot(names, size, j->names[i], strlen(j->names[i]), &probes) = j->names[i];
         }
     }
     j->names = names;
     j->names_size = size;
-    return STATUS_OK;
+    return jinja_work(j, probes / 16);
 }
 
 const char *jinja_intern(struct jinja *j, const char *text, size_t n)
@@ -161,7 +166,11 @@ const char *jinja_intern(struct jinja *j, const char *text, size_t n)
     if (2 * (j->n_names + 1) > j->names_size && intern_grow(j) != STATUS_OK) {
         return NULL;
     }
-    const char **slot = intern_slot(j->names, j->names_size, text, n);
+    uint64_t probes = 0;
+    const char **slot = intern_slot(j->names, j->names_size, text, n, &probes);
+    if (jinja_work(j, (probes + n / 4) / 16) != STATUS_OK) {
+        return NULL;
+    }
     if (*slot == NULL) {
         char *copy = jinja_take(j, n + 1, 1);
         if (copy == NULL) {
@@ -187,7 +196,7 @@ static enum status builder_grow(struct jinja *j, struct jinja_builder *b, size_t
     capacity = capacity < b->n + more ? b->n + more : capacity;
     char *data = jinja_take(j, capacity, 1);
     if (data == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     if (b->n > 0) {
         memcpy(data, b->data, b->n);

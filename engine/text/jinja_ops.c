@@ -216,7 +216,7 @@ static enum status method_new(struct jinja *j, struct jinja_value self,
     }
     struct jinja_method *method = jinja_take(j, 1, sizeof *method);
     if (method == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     *method = (struct jinja_method){.self = self, .builtin = builtin};
     *out = (struct jinja_value){.kind = JINJA_METHOD, .method = method};

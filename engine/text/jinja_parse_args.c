@@ -11,7 +11,7 @@ static enum status named_arg_parse(struct jinja_parser *p, struct jinja_args *ar
         size_t capacity = n == 0 ? 4 : 2 * n;
         const char **names = jinja_take(p->j, capacity, sizeof *names);
         if (names == NULL) {
-            return p->j->fault.status;
+            return jinja_failure(p->j);
         }
         if (n > 0) {
             memcpy(names, args->names, n * sizeof *names);
@@ -54,7 +54,7 @@ enum status jinja_parse_args(struct jinja_parser *p, struct jinja_args **out)
 {
     struct jinja_args *args = jinja_take(p->j, 1, sizeof *args);
     if (args == NULL) {
-        return p->j->fault.status;
+        return jinja_failure(p->j);
     }
     *out = args;
     JINJA_TRY(jinja_expect(p, JT_LPAREN));

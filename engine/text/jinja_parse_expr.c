@@ -54,7 +54,7 @@ static enum status ops_add(struct jinja *j, struct jinja_node *node, enum jinja_
     if ((n & (n - 1)) == 0) { /* room for the next power of two */
         enum jinja_token_kind *ops = jinja_take(j, n == 0 ? 1 : 2 * n, sizeof *ops);
         if (ops == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
         if (n > 0) {
             memcpy(ops, node->ops, n * sizeof *ops);
@@ -438,7 +438,7 @@ static enum status dotted_name(struct jinja_parser *p, const char **out)
         JINJA_TRY(jinja_put_text(p->j, &b, more));
         *out = jinja_intern(p->j, b.data, b.n);
         if (*out == NULL) {
-            return p->j->fault.status;
+            return jinja_failure(p->j);
         }
     }
     return STATUS_OK;
@@ -497,7 +497,7 @@ static enum status test_parse(struct jinja_parser *p, struct jinja_node *value,
         struct jinja_node *arg;
         node->args = jinja_take(p->j, 1, sizeof *node->args);
         if (node->args == NULL) {
-            return p->j->fault.status;
+            return jinja_failure(p->j);
         }
         JINJA_TRY(primary_parse(p, &arg));
         JINJA_TRY(postfix_parse(p, &arg));

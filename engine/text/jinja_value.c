@@ -231,12 +231,12 @@ enum status jinja_list_new(struct jinja *j, enum jinja_kind kind, size_t capacit
 {
     struct jinja_list *list = jinja_take(j, 1, sizeof *list);
     if (list == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     if (capacity > 0) {
         list->items = jinja_take(j, capacity, sizeof *list->items);
         if (list->items == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
         list->capacity = capacity;
     }
@@ -251,7 +251,7 @@ enum status jinja_list_add(struct jinja *j, struct jinja_list *list, struct jinj
         size_t capacity = list->capacity < 4 ? 4 : 2 * list->capacity;
         struct jinja_value *items = jinja_take(j, capacity, sizeof *items);
         if (items == NULL) {
-            return j->fault.status;
+            return jinja_failure(j);
         }
         if (list->n > 0) {
             memcpy(items, list->items, list->n * sizeof *items);
@@ -411,7 +411,7 @@ static enum status dict_grow(struct jinja *j, struct jinja_dict *dict)
     size_t capacity = dict->capacity == 0 ? 4 : 2 * dict->capacity;
     struct jinja_pair *pairs = jinja_take(j, capacity, sizeof *pairs);
     if (pairs == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     if (dict->n > 0) {
         memcpy(pairs, dict->pairs, dict->n * sizeof *pairs);
@@ -424,7 +424,7 @@ static enum status dict_grow(struct jinja *j, struct jinja_dict *dict)
     dict->table_size = 2 * capacity;
     dict->table = jinja_take(j, dict->table_size, sizeof *dict->table);
     if (dict->table == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     for (size_t i = 0; i < dict->n; i++) {
         size_t probe = 0;
@@ -440,7 +440,7 @@ enum status jinja_dict_new(struct jinja *j, struct jinja_value *out)
 {
     struct jinja_dict *dict = jinja_take(j, 1, sizeof *dict);
     if (dict == NULL) {
-        return j->fault.status;
+        return jinja_failure(j);
     }
     *out = (struct jinja_value){.kind = JINJA_DICT, .dict = dict};
     return STATUS_OK;

@@ -178,9 +178,13 @@ void jinja_release(struct jinja *j);
 enum status jinja_work(struct jinja *j, uint64_t steps) MUST_USE;
 enum status jinja_enter(struct jinja *j) MUST_USE; /* one level deeper; undone by jinja_leave */
 void jinja_leave(struct jinja *j);
-/* An error with "line N: " before it. Returns its status. */
-enum status jinja_fail(struct jinja *j, enum status status, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+/* An error with "line N: " before it. */
+void jinja_fault(struct jinja *j, enum status status, const char *format, ...) PRINTF_LIKE(3, 4);
+/* The same as an expression: its value is the status, for a reader of one file too, who then knows
+ * that what follows an OK is set. */
+#define jinja_fail(j, status, ...) (jinja_fault((j), (status), __VA_ARGS__), (status))
+/* What a function returns whose memory jinja_take or jinja_intern refused; never OK. */
+#define jinja_failure(j) ((j)->fault.status != STATUS_OK ? (j)->fault.status : STATUS_INTERNAL)
 const char *jinja_intern(struct jinja *j, const char *text, size_t n); /* NULL as jinja_take */
 enum status jinja_put(struct jinja *j, struct jinja_builder *b, const char *data,
                       size_t n) MUST_USE;

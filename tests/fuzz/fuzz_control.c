@@ -6,7 +6,9 @@
  *
  * The input is a list of operations: time, links that open and close, messages (raw bytes over the
  * fields, some with the right names put in so that they get further), requests and cancels. The
- * shell's side answers each action at once. */
+ * shell's side answers each action at once.
+ *
+ * Memory: at most 64 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

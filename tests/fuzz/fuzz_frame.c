@@ -3,7 +3,9 @@
  *
  * The input is a row of records, each a little-endian u16 length and that many bytes; lengths are
  * brought within the bounds that the reader announces, since the channel holds them. A message that
- * comes out is framed again and must come out the same. */
+ * comes out is framed again and must come out the same.
+ *
+ * Memory: at most 64 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

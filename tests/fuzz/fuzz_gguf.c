@@ -2,7 +2,9 @@
  *
  * Any bytes as a GGUF file: the parser, the vocabulary, the architecture's binding, and what may be
  * asked of a model that opened; then the same bytes as the parts of a split model, cut wherever
- * another file seems to begin. Nothing may crash, read outside the bytes or hold on to memory. */
+ * another file seems to begin. Nothing may crash, read outside the bytes or hold on to memory.
+ *
+ * Memory: at most 64 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

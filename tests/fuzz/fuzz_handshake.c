@@ -4,7 +4,9 @@
  * Byte 0: which end receives, and how many honest messages come first. Byte 1: whether the rest is
  * sent as it is or laid over the next honest message (exclusive or), and in pieces of what size. A
  * channel must open only where every byte of the handshake was honest, and deliver a message only
- * where the record was. */
+ * where the record was.
+ *
+ * Memory: at most 32 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,7 +3,9 @@
  * Any texts as the JSON files of a Hugging Face folder beside a small weights file. The input is
  * config.json, tokenizer.json, tokenizer_config.json and generation_config.json with a zero byte
  * between each. The folder lies in memory-backed storage where there is some. What opens is asked
- * for its numbers and to tokenize. */
+ * for its numbers and to tokenize.
+ *
+ * Memory: at most 64 MiB. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,9 @@
 /* Any bytes as the body of POST /v1/chat/completions and /v1/completions. links: skein_node
  *
  * The first byte chooses the endpoint. A body that was refused says why and with a client's error;
- * one that was taken names a model, keeps every bound, and its chat body is JSON again. */
+ * one that was taken names a model, keeps every bound, and its chat body is JSON again.
+ *
+ * Memory: at most 64 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

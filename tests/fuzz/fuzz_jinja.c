@@ -1,7 +1,9 @@
 /* Links: skein_engine.
  *
  * Any bytes as a chat template; behind the first NUL, if there is one, as the JSON of its
- * variables. Nothing may crash or go on past the limits, and a failure must have words. */
+ * variables. Nothing may crash or go on past the limits, and a failure must have words.
+ *
+ * Memory: at most 48 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,7 +3,9 @@
  *
  * The input is one packet, or several behind each other, each after a length of two bytes, where
  * its first byte is 0xff. Whatever comes in, what goes out must be a sound packet, the table stays
- * bounded, and time runs to its end. */
+ * bounded, and time runs to its end.
+ *
+ * Memory: at most 32 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,9 @@
 /* Any bytes as a message's header, as an authenticated peer could send it. links: skein_proto
  *
  * The first four bytes are the announced size of the payload. A header that was taken must be
- * within every bound, so it can be packed, and packing must be read back as the same message. */
+ * within every bound, so it can be packed, and packing must be read back as the same message.
+ *
+ * Memory: at most 64 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,9 @@
 /* Links: skein_engine.
  *
  * Any bytes as a safetensors file: the header's JSON, shapes and offsets. Every byte of every
- * tensor that the reader accepts is read, so that one outside the file is found. */
+ * tensor that the reader accepts is read, so that one outside the file is found.
+ *
+ * Memory: at most 32 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

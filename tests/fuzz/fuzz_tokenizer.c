@@ -2,7 +2,9 @@
  *
  * First byte odd: the rest, up to a NUL, is a pattern from a tokenizer file, and what is behind is
  * cut by it: the pieces must be the text, in order. First byte even: it chooses one of the
- * pre-tokenizers, and the rest is a text, which must come back byte for byte. */
+ * pre-tokenizers, and the rest is a text, which must come back byte for byte.
+ *
+ * Memory: at most 64 MiB. */
 #include <stdlib.h>
 #include <string.h>
 

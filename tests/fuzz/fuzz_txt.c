@@ -1,6 +1,8 @@
 /* Any bytes as a TXT record. links: skein_discovery
  *
- * What was read must survive being written and read again, and its texts must be texts. */
+ * What was read must survive being written and read again, and its texts must be texts.
+ *
+ * Memory: at most 32 MiB. */
 #include <stdlib.h>
 #include <string.h>
 
