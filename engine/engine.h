@@ -41,6 +41,15 @@ struct engine_speed {
 };
 enum status engine_measure(enum engine_kind kind, uint32_t n_threads,
                            struct engine_speed *out) MUST_USE;
+/* The limits that a benchmark sets its figures beside. Reads of memory in huge pages, bytes per
+ * second: the median of sweeps over 256 MB that are taken for the time. About 0.2 s. */
+enum status engine_measure_read(uint32_t n_threads, double *out) MUST_USE;
+/* Multiply-adds in registers, 2 operations each; 0 where the processor has no instruction for them.
+ * About 0.1 s. */
+struct engine_peak {
+    double f32_per_second, bf16_per_second, int8_per_second;
+};
+enum status engine_measure_peak(uint32_t n_threads, struct engine_peak *out) MUST_USE;
 
 /* ---------------------------------------------------------------- models */
 
@@ -53,6 +62,7 @@ struct model_info {
     const char *types; /* tensor types by bytes, e.g. "Q4_K 78 %, Q6_K 22 %" */
     uint32_t n_layers, n_embd, n_vocab, n_ctx_train;
     uint32_t n_heads, n_kv_heads, n_ff;
+    uint32_t n_experts, n_experts_used; /* 0: dense */
     uint64_t n_parameters;
     uint64_t file_bytes;
     bool has_tensors; /* false: vocabulary only */
@@ -239,6 +249,11 @@ enum status shard_logits(struct shard *shard, float *hidden, size_t n_rows, floa
  * running state (convolutions, delta nets; model_info.rewinds is false) cannot go back: there the
  * slot is empty afterwards, whatever from is, unless nothing lay behind it. */
 void shard_truncate(struct shard *shard, uint32_t slot, uint32_t from);
+/* For benchmarks: lengthens the slot to n_tokens without computing them. Its KV so far, at least one
+ * block, is repeated, so all pages are there and are read as those of a long text are; what the
+ * layers then say means nothing. Errors: INVALID (less than a block to repeat, shorter than it is),
+ * CONTEXT, NO_ROOM; the KV is unchanged on failure. */
+enum status shard_repeat(struct shard *shard, uint32_t slot, uint32_t n_tokens) MUST_USE;
 
 /* ---------------------------------------------------------------- sampling */
 

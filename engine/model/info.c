@@ -120,6 +120,8 @@ static void fill_numbers(struct model *model)
     info->n_kv_heads = number(model, "attention.head_count_kv", MODEL_MAX_HEADS);
     info->n_kv_heads = info->n_kv_heads ? info->n_kv_heads : info->n_heads;
     info->n_ff = number(model, "feed_forward_length", MODEL_MAX_FF);
+    info->n_experts = model->hparams.layers ? model->hparams.n_experts : 0;
+    info->n_experts_used = model->hparams.layers ? model->hparams.n_experts_used : 0;
     info->n_vocab = model->hparams.n_vocab;
     if (!info->n_vocab && tokens && tokens->n <= MODEL_MAX_VOCAB)
         info->n_vocab = (uint32_t)tokens->n;
