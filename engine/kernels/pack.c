@@ -2,8 +2,8 @@
  *
  * A kernel that computes 16 outputs at once wants the same few columns of 16 rows in one load. So a
  * type's block is described as segments of units (table.h), and packing is a plain permutation of
- * units: the same for every type, with no rounding and no growth, and it can be undone for a single
- * row.
+ * units (of bits, where a word holds one for each column): the same for every type, with no
+ * rounding and no growth, and it can be undone for a single row.
  *
  * The copy lies in anonymous memory: 2 MB pages, which one thread reads a quarter faster than the
  * 4 KB pages of a file mapping. Nothing here fails but the allocation. */
@@ -14,15 +14,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/kernels/quant_ref.h"
+
 /* `count` units of `unit` bytes at `offset` of the block. In a group, the heads of all blocks of a
  * strip come first, one plane for each segment; then block by block the bodies. */
 struct segment {
-    uint8_t offset, unit, count;
-    bool body;
+    uint8_t offset, unit, count, kind;
 };
 
 enum { MAX_SEGMENTS = 50, HUGE_PAGE = 2 << 20, HUGE_FROM = 1 << 20 };
-enum { HEAD = false, BODY = true };
+/* BITS is a body of one 32-bit word, a bit for each column: they are sorted so that bit u of byte j
+ * is that of column 4u + j, as a kernel wants them (register u holds those columns). */
+enum { HEAD, BODY, BITS };
 
 /* Heads and bodies in the order in which a kernel reads them; a unit of 0 ends. Q6_K's codes are
  * cut into single units: the two of low bits and the one of high bits that make up four times 4
@@ -38,15 +41,32 @@ enum { HEAD = false, BODY = true };
 static const struct segment float_4[] = {{0, 4, 1, BODY}, {0}};
 static const struct segment float_2[] = {{0, 2, 1, BODY}, {0}};
 static const struct segment q4_0[] = {{0, 2, 1, HEAD}, {2, 4, 4, BODY}, {0}};
+static const struct segment q4_1[] = {{0, 2, 1, HEAD}, {2, 2, 1, HEAD}, {4, 4, 4, BODY}, {0}};
+static const struct segment q5_0[] = {{0, 2, 1, HEAD}, {2, 4, 1, BITS}, {6, 4, 4, BODY}, {0}};
+static const struct segment q5_1[] = {
+    {0, 2, 1, HEAD}, {2, 2, 1, HEAD}, {4, 4, 1, BITS}, {8, 4, 4, BODY}, {0}};
+static const struct segment mxfp4[] = {{0, 1, 1, HEAD}, {1, 4, 4, BODY}, {0}};
 static const struct segment q8_0[] = {{0, 2, 1, HEAD}, {2, 4, 8, BODY}, {0}};
 static const struct segment q4_k[] = {
     {0, 2, 1, HEAD}, {2, 2, 1, HEAD}, {4, 1, 12, HEAD}, {16, 4, 32, BODY}, {0}};
+static const struct segment q2_k[] = {
+    {80, 2, 1, HEAD}, {82, 2, 1, HEAD}, {0, 1, 16, HEAD}, {16, 4, 16, BODY}, {0}};
+static const struct segment q3_k[] = {
+    {96, 1, 12, HEAD}, {108, 2, 1, HEAD}, {0, 4, 8, BODY}, {32, 4, 16, BODY}, {0}};
+static const struct segment q5_k[] = {{0, 2, 1, HEAD},  {2, 2, 1, HEAD},   {4, 1, 12, HEAD},
+                                      {16, 4, 8, BODY}, {48, 4, 32, BODY}, {0}};
+static const struct segment iq4_xs[] = {
+    {0, 2, 1, HEAD}, {2, 1, 2, HEAD}, {4, 1, 4, HEAD}, {8, 4, 32, BODY}, {0}};
 static const struct segment q6_k[] = {
     {192, 1, 16, HEAD}, {208, 2, 1, HEAD}, Q6_HALF(0), Q6_HALF(1), {0}};
 
 static const struct segment *const layouts[TENSOR_TYPE_LIMIT] = {
-    [TENSOR_F32] = float_4, [TENSOR_F16] = float_2, [TENSOR_BF16] = float_2, [TENSOR_Q4_0] = q4_0,
-    [TENSOR_Q8_0] = q8_0,   [TENSOR_Q4_K] = q4_k,   [TENSOR_Q6_K] = q6_k,
+    [TENSOR_F32] = float_4,   [TENSOR_F16] = float_2, [TENSOR_BF16] = float_2,
+    [TENSOR_Q4_0] = q4_0,     [TENSOR_Q4_1] = q4_1,   [TENSOR_Q5_0] = q5_0,
+    [TENSOR_Q5_1] = q5_1,     [TENSOR_Q8_0] = q8_0,   [TENSOR_IQ4_NL] = q4_0,
+    [TENSOR_MXFP4] = mxfp4,   [TENSOR_Q2_K] = q2_k,   [TENSOR_Q3_K] = q3_k,
+    [TENSOR_Q4_K] = q4_k,     [TENSOR_Q5_K] = q5_k,   [TENSOR_Q6_K] = q6_k,
+    [TENSOR_IQ4_XS] = iq4_xs,
 };
 
 static size_t blocks_of(const struct matrix *m)
@@ -76,7 +96,7 @@ static struct strip strip_of(const struct segment *segments)
 {
     struct strip strip = {0, 0};
     for (int i = 0; segments[i].unit != 0; i++)
-        *(segments[i].body ? &strip.body_bytes : &strip.head_bytes) +=
+        *(segments[i].kind != HEAD ? &strip.body_bytes : &strip.head_bytes) +=
             (size_t)segments[i].unit * segments[i].count;
     return strip;
 }
@@ -96,7 +116,7 @@ static size_t places_of(enum tensor_type type, size_t n_blocks, struct place out
     for (; segments[n].unit != 0; n++) {
         const struct segment *s = &segments[n];
         size_t bytes = (size_t)GROUP_ROWS * s->unit * s->count;
-        if (s->body) {
+        if (s->kind != HEAD) {
             out[n] = (struct place){s, body, GROUP_ROWS * strip.body_bytes};
             body += bytes;
         } else {
@@ -105,6 +125,40 @@ static size_t places_of(enum tensor_type type, size_t n_blocks, struct place out
         }
     }
     return n;
+}
+
+/* Every fourth bit of a word, as a byte, and back. */
+static uint32_t gather_fourths(uint32_t word)
+{
+    word &= 0x11111111;
+    word = (word | word >> 3) & 0x03030303;
+    word = (word | word >> 6) & 0x000f000f;
+    return (word | word >> 12) & 0xff;
+}
+
+static uint32_t spread_fourths(uint32_t byte)
+{
+    byte = (byte | byte << 12) & 0x000f000f;
+    byte = (byte | byte << 6) & 0x03030303;
+    return (byte | byte << 3) & 0x11111111;
+}
+
+static void sort_bits(const uint8_t *from, uint8_t *to)
+{
+    uint32_t word = load_u32(from);
+    for (int j = 0; j < 4; j++)
+        to[j] = (uint8_t)gather_fourths(word >> j);
+}
+
+static void unsort_bits(const uint8_t *from, uint8_t *to)
+{
+    uint32_t word = 0;
+    for (int j = 0; j < 4; j++)
+        word |= spread_fourths(from[j]) << j;
+    memcpy(to,
+           (uint8_t[]){(uint8_t)word, (uint8_t)(word >> 8), (uint8_t)(word >> 16),
+                       (uint8_t)(word >> 24)},
+           4);
 }
 
 /* A row's units of one segment, of n_blocks blocks; packed is at the row's place in the first. */
@@ -125,7 +179,11 @@ static inline __attribute__((always_inline)) void scatter_units(const struct pla
 static void scatter(const struct place *place, const uint8_t *row, size_t block_bytes,
                     size_t n_blocks, uint8_t *packed)
 {
-    if (place->segment->unit == 4)
+    if (place->segment->kind == BITS)
+        for (size_t b = 0; b < n_blocks; b++)
+            sort_bits(row + b * block_bytes + place->segment->offset,
+                      packed + b * place->block_step);
+    else if (place->segment->unit == 4)
         scatter_units(place, 4, row, block_bytes, n_blocks, packed);
     else if (place->segment->unit == 2)
         scatter_units(place, 2, row, block_bytes, n_blocks, packed);
@@ -169,7 +227,10 @@ void unpack_block(const struct matrix *m, const uint8_t *packed, uint32_t row, s
         const struct segment *s = places[i].segment;
         const uint8_t *from = strip + places[i].at + (block - first) * places[i].block_step +
                               (size_t)(row % GROUP_ROWS) * s->unit;
-        for (size_t u = 0; u < s->count; u++, from += (size_t)GROUP_ROWS * s->unit)
+        if (s->kind == BITS)
+            unsort_bits(from, out + s->offset);
+        for (size_t u = 0; s->kind != BITS && u < s->count;
+             u++, from += (size_t)GROUP_ROWS * s->unit)
             memcpy(out + s->offset + u * s->unit, from, s->unit);
     }
 }

@@ -76,6 +76,14 @@ INLINE vi vi_s8(const uint8_t *p)
 {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i_u *)p));
 }
+INLINE vi vi_table(const int8_t codes[16])
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i_u *)codes));
+}
+INLINE vi vi_lookup(vi table, vi index)
+{
+    return _mm256_shuffle_epi8(table, index);
+}
 INLINE vi vi_signed_codes(vi a)
 {
     return a;

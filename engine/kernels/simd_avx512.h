@@ -81,6 +81,16 @@ INLINE vi vi_s8(const uint8_t *p)
     return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i_u *)p));
 }
 
+/* 16 bytes, which indices below 16 pick from. */
+INLINE vi vi_table(const int8_t codes[16])
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i_u *)codes));
+}
+INLINE vi vi_lookup(vi table, vi index)
+{
+    return _mm512_shuffle_epi8(table, index);
+}
+
 #ifdef __AVX512VNNI__
 #define SIGNED_BIAS 7 /* the sum's shift: 128 */
 INLINE vi vi_signed_codes(vi a)

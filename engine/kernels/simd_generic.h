@@ -100,6 +100,20 @@ INLINE vi vi_s8(const uint8_t *p)
     lane_set(&r, i, (int8_t)p[i]);
     return r;
 }
+INLINE vi vi_table(const int8_t codes[16])
+{
+    vi r;
+    EACH(i, 64)
+    r.b[i] = (uint8_t)codes[i % 16];
+    return r;
+}
+INLINE vi vi_lookup(vi table, vi index)
+{
+    vi r;
+    EACH(i, 64)
+    r.b[i] = table.b[index.b[i] & 15];
+    return r;
+}
 INLINE vi vi_signed_codes(vi a)
 {
     return a;

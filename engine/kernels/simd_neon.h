@@ -99,6 +99,16 @@ INLINE vi vi_s8(const uint8_t *p)
     int16x8_t wide = vmovl_s8(vreinterpret_s8_u8(vld1_u8(p)));
     return PAIR(vi, vmovl_s16(vget_low_s16(wide)), vmovl_s16(vget_high_s16(wide)));
 }
+INLINE vi vi_table(const int8_t codes[16])
+{
+    int32x4_t table = WORDS(vld1q_s8(codes));
+    return PAIR(vi, table, table);
+}
+INLINE vi vi_lookup(vi table, vi index)
+{
+    return PAIR(vi, WORDS(vqtbl1q_s8(BYTES(table.a), UBYTES(index.a))),
+                WORDS(vqtbl1q_s8(BYTES(table.b), UBYTES(index.b))));
+}
 INLINE vi vi_signed_codes(vi v)
 {
     return v;

@@ -15,9 +15,18 @@ const struct kernel_table KERNELS = {
             [TENSOR_F16] = panel_f16,
             [TENSOR_BF16] = panel_bf16,
             [TENSOR_Q4_0] = panel_q4_0,
+            [TENSOR_Q4_1] = panel_q4_1,
+            [TENSOR_Q5_0] = panel_q5_0,
+            [TENSOR_Q5_1] = panel_q5_1,
             [TENSOR_Q8_0] = panel_q8_0,
+            [TENSOR_IQ4_NL] = panel_iq4_nl,
+            [TENSOR_MXFP4] = panel_mxfp4,
+            [TENSOR_Q2_K] = panel_q2_k,
+            [TENSOR_Q3_K] = panel_q3_k,
             [TENSOR_Q4_K] = panel_q4_k,
+            [TENSOR_Q5_K] = panel_q5_k,
             [TENSOR_Q6_K] = panel_q6_k,
+            [TENSOR_IQ4_XS] = panel_iq4_xs,
         },
     .ops =
         {
