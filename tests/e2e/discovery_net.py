@@ -1,4 +1,5 @@
-"""What discovery_test.py plays with: namespaces, a bridge, and nodes whose events are read."""
+"""What discovery_test.py plays with: nodes of discovery_node.c, whose events are read. Their namespaces
+and the bridge are those of every other script (tests/harness/netns.py)."""
 import os
 import select
 import subprocess
@@ -9,55 +10,8 @@ def now_ms():
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000000
 
 
-def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
 class Skip(Exception):
     pass
-
-
-class Space:
-    """A network namespace, alive as long as the process that holds it."""
-
-    def __init__(self):
-        self.holder = subprocess.Popen(
-            ["unshare", "-n", "sh", "-c", "echo; exec cat"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.holder.stdout.readline()
-        self.pid = str(self.holder.pid)
-
-    def inside(self, *command):
-        return ["nsenter", "-t", self.pid, "-n", *command]
-
-    def ip(self, *words):
-        run(*self.inside("ip", *words))
-
-    def close(self):
-        self.holder.stdin.close()
-        self.holder.wait()
-
-
-class Bridge:
-    """`n` namespaces, each with eth0 at 10.77.0.(i+1)/24 on one bridge."""
-
-    def __init__(self, n):
-        run("ip", "link", "add", "br0", "type", "bridge")
-        run("ip", "link", "set", "br0", "up")
-        self.spaces = [Space() for _ in range(n)]
-        for i, space in enumerate(self.spaces):
-            run("ip", "link", "add", f"port{i}", "type", "veth", "peer", "name", "eth0",
-                "netns", space.pid)
-            run("ip", "link", "set", f"port{i}", "master", "br0", "up")
-            space.ip("addr", "add", f"10.77.0.{i + 1}/24", "dev", "eth0")
-            space.ip("link", "set", "lo", "up")
-            space.ip("link", "set", "eth0", "up")
-
-    def close(self):
-        for i, space in enumerate(self.spaces):
-            run("ip", "link", "del", f"port{i}")
-            space.close()
-        run("ip", "link", "del", "br0")
 
 
 class Node:

@@ -19,9 +19,10 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from discovery_net import Bridge, Node, Skip, Space, expect, now_ms, run, stop_all
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
+from discovery_net import Node, Skip, expect, now_ms, stop_all  # noqa: E402
+from netns import Bridge, Space, enter_namespace, run  # noqa: E402
 
-SKIPPED = 77
 SEEN_LIMIT_MS = 3000
 GOODBYE_LIMIT_MS = 1000
 
@@ -420,21 +421,6 @@ CASES = [case_rounds, case_cold_links, case_update, case_kill, case_down_up, cas
          case_broken_interface, case_ipv6, case_flood, case_avahi, case_expiry]
 
 
-def enter_namespace():
-    """Runs this script again in a network namespace of its own."""
-    if os.environ.get("SKEIN_IN_NAMESPACE"):
-        return
-    os.environ["SKEIN_IN_NAMESPACE"] = "1"
-    for flags in (["-n", "-m"], ["-Urnm"]):
-        if shutil.which("unshare") and shutil.which("ip") and shutil.which("nsenter") and \
-                subprocess.run(["unshare", *flags, "sh", "-c",
-                                "ip link add br0 type bridge && unshare -n true"],
-                               stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            os.execvp("unshare", ["unshare", *flags, sys.executable, *sys.argv])
-    print("skipped: network namespaces need root, or user namespaces, and iproute2")
-    sys.exit(SKIPPED)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("node")
@@ -452,18 +438,16 @@ def main():
         name = case.__name__[len("case_"):]
         if arguments.only and not re.fullmatch(arguments.only, name):
             continue
-        net = Bridge(3)
         began = now_ms()
         try:
-            words = case(net, arguments)
+            with Bridge(3) as net:
+                words = case(net, arguments)
             print(f"ok {name}: {words} ({(now_ms() - began) / 1000:.1f} s)", flush=True)
         except Skip as reason:
             print(f"skipped {name}: {reason}", flush=True)
         except AssertionError as problem:
             failed += 1
             print(f"FAILED {name}: {problem}", flush=True)
-        finally:
-            net.close()
     sys.exit(1 if failed else 0)
 
 

@@ -3,6 +3,27 @@
 
 #include <stdio.h>
 
+struct node_card rig_own, rig_other;
+
+int rig_setup(void **state)
+{
+    static struct rig rig;
+
+    rig_card(&rig_own, "own", 3 * RIG_LAYER - RIG_LAYER / 2);
+    rig_model(&rig_own, RIG_MODEL, "toy");
+    rig_card(&rig_other, "other", 3 * RIG_LAYER - RIG_LAYER / 2);
+    rig_model(&rig_other, RIG_MODEL, "toy");
+    rig_new(&rig, &rig_own, NULL);
+    *state = &rig;
+    return 0;
+}
+
+int rig_teardown(void **state)
+{
+    rig_free(*state);
+    return 0;
+}
+
 void rig_id(uint8_t id[static PROTO_ID_BYTES], uint8_t first)
 {
     memset(id, 0xee, PROTO_ID_BYTES);

@@ -22,6 +22,13 @@ struct rig {
     uint32_t last_inbound;
 };
 
+/* What tests of instances begin with: "own" on the bench and "other" to be its member, both with
+ * the model "toy", of which a little more than half fits on each. Tests may change the cards. */
+enum { RIG_MODEL = 0xaa, RIG_LAYERS = 4, RIG_LAYER = 1000000 };
+extern struct node_card rig_own, rig_other;
+int rig_setup(void **state); /* cmocka's; *state is the struct rig */
+int rig_teardown(void **state);
+
 /* A node id whose first byte decides which of two is smaller. */
 void rig_id(uint8_t id[static PROTO_ID_BYTES], uint8_t first);
 void rig_card(struct node_card *card, const char *name, uint64_t memory_bytes);

@@ -4,40 +4,22 @@
 
 #include <stdio.h>
 
-enum { MODEL = 0xaa, LAYERS = 4, LAYER = 1000000 };
-
-static struct node_card own, other;
 /* What the model's file says of sampling. */
 static struct sample_params made_sampling;
 static unsigned made_settings;
 
-/* Half of the model fits on each of two nodes. */
 static int setup(void **state)
 {
-    static struct rig rig;
-
-    rig_card(&own, "own", 3 * LAYER - LAYER / 2);
-    rig_model(&own, MODEL, "toy");
-    rig_card(&other, "other", 3 * LAYER - LAYER / 2);
-    rig_model(&other, MODEL, "toy");
     made_settings = 0;
-    rig_new(&rig, &own, NULL);
-    *state = &rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_free(*state);
-    return 0;
+    return rig_setup(state);
 }
 
 static void model_opens(struct rig *rig)
 {
     struct control_event event = {.kind = EVENT_MODEL};
 
-    memset(event.model.hash, MODEL, PROTO_HASH_BYTES);
-    event.model.model = rig_control_model(MODEL, LAYERS, LAYER);
+    memset(event.model.hash, RIG_MODEL, PROTO_HASH_BYTES);
+    event.model.model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
     event.model.model->sampling = made_sampling;
     event.model.model->sampling_settings = made_settings;
     rig_step(rig, &event);
@@ -97,8 +79,8 @@ static struct instance_ref prepare(struct rig *rig, uint32_t link)
     assert_int_equal(message->prepare.stage, 1);
     assert_int_equal(message->prepare.n_embd, 4);
     assert_int_equal(message->prepare.stages[0].layer_begin, 0);
-    assert_int_equal(message->prepare.stages[1].layer_end, LAYERS);
-    assert_true(message->prepare.need_bytes >= 2 * LAYER);
+    assert_int_equal(message->prepare.stages[1].layer_end, RIG_LAYERS);
+    assert_true(message->prepare.need_bytes >= 2 * RIG_LAYER);
     return message->prepare.instance;
 }
 
@@ -124,7 +106,7 @@ static struct instance_ref ready(struct rig *rig, uint32_t link)
 /* With the memory taken by the instance itself, a new plan would not fit. */
 static void plan_shows_what_runs(struct rig *rig)
 {
-    struct control_model *model = rig_control_model(MODEL, LAYERS, LAYER);
+    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
     struct control_plan_view view;
 
     assert_int_equal(control_plan(rig->control, model, PLAN_LATENCY, &view, NULL), STATUS_OK);
@@ -137,7 +119,7 @@ static void plan_shows_what_runs(struct rig *rig)
 static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct instance_view view;
     struct sampled sampled = {.token = 7, .text = "hi", .text_bytes = 2};
     struct control_event event = {.kind = EVENT_HEAD_DONE};
@@ -150,7 +132,7 @@ static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
     assert_int_equal(view.plan.n_stages, 2);
     assert_string_equal(view.stage_names[1], "other");
     plan_shows_what_runs(rig);
-    assert_true(control_reserved_bytes(rig->control) >= 2 * LAYER);
+    assert_true(control_reserved_bytes(rig->control) >= 2 * RIG_LAYER);
     prompt_is_tokenized(rig, 1, 5);
     assert_int_equal(rig_action(rig, ACTION_STARTED, 0)->started.n_prompt, 5);
     pass = rig_pass_of(rig, ACTION_RUN_STAGE);
@@ -191,7 +173,7 @@ static void request_with(struct rig *rig, uint64_t handle, const struct request_
 static void sampling_settings_reach_the_sampler(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     const struct request_spec spec = {.temperature = 0.5f,
                                       .top_p = 1,
                                       .repeat_last_n = 3,
@@ -240,7 +222,7 @@ static void sampling_settings_reach_the_sampler(void **state)
 static void open_settings_are_the_models(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     const struct request_spec spec = {.temperature = 0.8f,
                                       .top_p = 0.95f,
                                       .top_k = 40,
@@ -275,7 +257,7 @@ static void open_settings_are_the_models(void **state)
 static void a_bias_of_no_token_is_an_error(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     const struct request_spec spec = {.n_biases = 1, .biases = {{100, 1}}};
 
     (void)ready(rig, link);
@@ -289,7 +271,7 @@ static void a_bias_of_no_token_is_an_error(void **state)
 static void a_lost_worker_ends_everything_in_the_same_step(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct message_done *done;
 
     (void)ready(rig, link);
@@ -313,16 +295,16 @@ static void a_lost_worker_ends_everything_in_the_same_step(void **state)
 static void a_refusal_counts_for_the_next_plan(void **state)
 {
     struct rig *rig = *state;
-    uint32_t a = rig_member(rig, 0x90, &other), b;
+    uint32_t a = rig_member(rig, 0x90, &rig_other), b;
     struct instance_ref ref;
     struct message *again;
 
-    strcpy(other.name, "third");
-    other.memory_bytes = other.memory_free_bytes = 5 * LAYER / 2 - LAYER / 4;
-    b = rig_member(rig, 0x91, &other);
+    strcpy(rig_other.name, "third");
+    rig_other.memory_bytes = rig_other.memory_free_bytes = 5 * RIG_LAYER / 2 - RIG_LAYER / 4;
+    b = rig_member(rig, 0x91, &rig_other);
     ref = prepare(rig, a);
     assert_null(rig_sent(rig, b, MESSAGE_PREPARE));
-    outcome(rig, a, MESSAGE_PREPARED, &ref, STATUS_NO_ROOM, LAYER / 2);
+    outcome(rig, a, MESSAGE_PREPARED, &ref, STATUS_NO_ROOM, RIG_LAYER / 2);
     assert_int_equal(rig_sent(rig, a, MESSAGE_RELEASE)->instance.epoch, ref.epoch);
     again = rig_sent(rig, b, MESSAGE_PREPARE);
     assert_non_null(again);
@@ -340,7 +322,7 @@ static void a_refusal_counts_for_the_next_plan(void **state)
 static void who_does_not_answer_is_left_out(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct control_action *done = NULL;
 
     (void)prepare(rig, link);
@@ -356,7 +338,7 @@ static void who_does_not_answer_is_left_out(void **state)
 static void a_shard_that_does_not_load_releases_all(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct instance_ref ref = prepare(rig, link);
     struct message_done *done;
 
@@ -373,7 +355,7 @@ static void a_shard_that_does_not_load_releases_all(void **state)
 static void a_probe_that_does_not_come_back_closes(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct instance_ref ref = prepare(rig, link);
     bool done = false;
 
@@ -395,7 +377,7 @@ static void a_probe_that_does_not_come_back_closes(void **state)
 static void a_pass_nobody_awaits_closes_the_instance(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct instance_ref ref = ready(rig, link);
     struct message *message = message_new(MESSAGE_PASS);
 
@@ -415,16 +397,16 @@ static void a_pass_nobody_awaits_closes_the_instance(void **state)
 static void nodes_that_cannot_take_part_get_a_sentence(void **state)
 {
     struct rig *rig = *state;
-    struct control_model *model = rig_control_model(MODEL, LAYERS, LAYER / 10);
+    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER / 10);
     struct control_plan_view view;
     struct fault fault = {0};
     char all[400] = "";
 
-    other.read_bytes_per_second = 0;
-    (void)rig_member(rig, 0x90, &other);
-    other.read_bytes_per_second = 1e10;
-    other.n_models = 0;
-    (void)rig_member(rig, 0x91, &other);
+    rig_other.read_bytes_per_second = 0;
+    (void)rig_member(rig, 0x90, &rig_other);
+    rig_other.read_bytes_per_second = 1e10;
+    rig_other.n_models = 0;
+    (void)rig_member(rig, 0x91, &rig_other);
     assert_int_equal(control_plan(rig->control, model, PLAN_LATENCY, &view, &fault), STATUS_OK);
     assert_int_equal(view.n_nodes, 3);
     assert_int_equal(view.plan.n_stages, 1);
@@ -439,14 +421,15 @@ static void nodes_that_cannot_take_part_get_a_sentence(void **state)
 static void the_context_shrinks_before_the_model_is_refused(void **state)
 {
     struct control_options options = {.n_ctx_tokens = 8192, .n_slots = 4, .max_rows = 32};
-    struct control_model *model = rig_control_model(MODEL, LAYERS, LAYER / 10);
+    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER / 10);
     struct control_plan_view view;
     struct fault fault = {0};
     struct rig rig;
 
     (void)state;
-    rig_card(&own, "own", 4 * LAYER / 10 + 100000 + 1500 * 40); /* 40 bytes of KV per token */
-    rig_new(&rig, &own, &options);
+    rig_card(&rig_own, "own",
+             4 * RIG_LAYER / 10 + 100000 + 1500 * 40); /* 40 bytes of KV per token */
+    rig_new(&rig, &rig_own, &options);
     assert_int_equal(control_plan(rig.control, model, PLAN_LATENCY, &view, &fault), STATUS_OK);
     assert_in_range(view.n_ctx_tokens, 1024, 4096);
     control_model_free(&model);
@@ -461,10 +444,10 @@ static void an_idle_instance_makes_room(void **state)
     struct rig rig;
 
     (void)state;
-    rig_card(&own, "own", 5 * LAYER);
-    rig_model(&own, MODEL, "toy");
-    rig_model(&own, 0xbb, "next");
-    rig_new(&rig, &own, &options);
+    rig_card(&rig_own, "own", 5 * RIG_LAYER);
+    rig_model(&rig_own, RIG_MODEL, "toy");
+    rig_model(&rig_own, 0xbb, "next");
+    rig_new(&rig, &rig_own, &options);
     rig_request(&rig, 1, "toy");
     model_opens(&rig);
     ref = rig_action(&rig, ACTION_LOAD_SHARD, 0)->load_shard.instance;
@@ -478,7 +461,7 @@ static void an_idle_instance_makes_room(void **state)
     memset(&event, 0, sizeof event);
     event.kind = EVENT_MODEL;
     memset(event.model.hash, 0xbb, PROTO_HASH_BYTES);
-    event.model.model = rig_control_model(0xbb, LAYERS, LAYER);
+    event.model.model = rig_control_model(0xbb, RIG_LAYERS, RIG_LAYER);
     rig_step(&rig, &event);
     assert_int_equal(rig_count(&rig, ACTION_FREE_SHARD), 1);
     assert_int_equal(rig_count(&rig, ACTION_DONE), 0);
@@ -490,7 +473,7 @@ static void an_idle_instance_makes_room(void **state)
 static void an_instance_nobody_uses_is_closed(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct control_event event = {.kind = EVENT_CANCEL};
 
     (void)ready(rig, link);
@@ -505,7 +488,7 @@ static void an_instance_nobody_uses_is_closed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define T(test) cmocka_unit_test_setup_teardown(test, setup, rig_teardown)
         T(a_model_for_two_is_prepared_loaded_probed_and_used),
         T(sampling_settings_reach_the_sampler),
         T(open_settings_are_the_models),

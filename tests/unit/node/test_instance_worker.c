@@ -1,29 +1,6 @@
 /* Stages at a worker: reserved, loaded, run, released, and not to be fooled. */
 #include "tests/unit/node/rig.h"
 
-enum { MODEL = 0xaa, LAYER = 1000000 };
-
-static struct node_card own, other;
-
-static int setup(void **state)
-{
-    static struct rig rig;
-
-    rig_card(&own, "own", 3 * LAYER - LAYER / 2);
-    rig_model(&own, MODEL, "toy");
-    rig_card(&other, "other", 3 * LAYER - LAYER / 2);
-    rig_model(&other, MODEL, "toy");
-    rig_new(&rig, &own, NULL);
-    *state = &rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_free(*state);
-    return 0;
-}
-
 static struct message *prepare_message(struct rig *rig, uint8_t head, uint64_t need_bytes)
 {
     struct message *message = message_new(MESSAGE_PREPARE);
@@ -32,7 +9,7 @@ static struct message *prepare_message(struct rig *rig, uint8_t head, uint64_t n
     rig_id(p->instance.head, head);
     p->instance.number = 5;
     p->instance.epoch = 3;
-    memset(p->model_hash, MODEL, PROTO_HASH_BYTES);
+    memset(p->model_hash, RIG_MODEL, PROTO_HASH_BYTES);
     p->stage = 1;
     p->n_stages = 2;
     rig_id(p->stages[0].node_id, head);
@@ -64,14 +41,14 @@ static struct message *pass_message(const struct instance_ref *ref, uint32_t n_r
 static void a_stage_is_reserved_loaded_run_and_released(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
-    struct message *message = prepare_message(rig, 0x90, LAYER);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
+    struct message *message = prepare_message(rig, 0x90, RIG_LAYER);
     struct instance_ref ref = message->prepare.instance;
     struct message *answer;
 
     rig_message(rig, link, message);
     assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
-    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
+    assert_int_equal(control_reserved_bytes(rig->control), RIG_LAYER);
     message = message_new(MESSAGE_LOAD);
     message->instance = ref;
     rig_message(rig, link, message);
@@ -94,28 +71,28 @@ static void a_stage_is_reserved_loaded_run_and_released(void **state)
 static void a_stage_that_does_not_fit_is_refused_with_the_true_number(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct message *answer;
 
-    rig_message(rig, link, prepare_message(rig, 0x90, 3 * LAYER));
+    rig_message(rig, link, prepare_message(rig, 0x90, 3 * RIG_LAYER));
     answer = rig_sent(rig, link, MESSAGE_PREPARED);
     assert_int_equal(answer->outcome.status, STATUS_NO_ROOM);
-    assert_int_equal(answer->outcome.memory_free_bytes, 3 * LAYER - LAYER / 2);
+    assert_int_equal(answer->outcome.memory_free_bytes, 3 * RIG_LAYER - RIG_LAYER / 2);
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
 static void a_reservation_ends_with_its_head_or_after_30_s(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
 
-    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
+    rig_message(rig, link, prepare_message(rig, 0x90, RIG_LAYER));
     rig_pass_time(rig, 29 * RIG_SECOND, &link, 1);
-    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
+    assert_int_equal(control_reserved_bytes(rig->control), RIG_LAYER);
     rig_pass_time(rig, 2 * RIG_SECOND, &link, 1);
     assert_int_equal(control_reserved_bytes(rig->control), 0);
-    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
-    assert_int_equal(control_reserved_bytes(rig->control), LAYER);
+    rig_message(rig, link, prepare_message(rig, 0x90, RIG_LAYER));
+    assert_int_equal(control_reserved_bytes(rig->control), RIG_LAYER);
     rig_closed(rig, link, STATUS_CLOSED, "");
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
@@ -123,7 +100,7 @@ static void a_reservation_ends_with_its_head_or_after_30_s(void **state)
 /* A stage that is ready, of a newer epoch each time. */
 static struct instance_ref ready_stage(struct rig *rig, uint32_t link, uint32_t epoch)
 {
-    struct message *message = prepare_message(rig, 0x90, LAYER);
+    struct message *message = prepare_message(rig, 0x90, RIG_LAYER);
     struct instance_ref ref;
 
     message->prepare.instance.epoch = epoch;
@@ -141,12 +118,12 @@ static struct instance_ref ready_stage(struct rig *rig, uint32_t link, uint32_t 
 static void a_pass_is_checked_before_it_is_run(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other), stranger;
+    uint32_t link = rig_member(rig, 0x90, &rig_other), stranger;
     struct instance_ref ref;
     struct message *message;
 
-    strcpy(other.name, "stranger");
-    stranger = rig_member(rig, 0x91, &other);
+    strcpy(rig_other.name, "stranger");
+    stranger = rig_member(rig, 0x91, &rig_other);
     for (uint32_t fault = 0; fault < 5; fault++) {
         ref = ready_stage(rig, link, 10 + fault);
         rig_message(rig, stranger, pass_message(&ref, 1)); /* not from the previous stage */
@@ -180,9 +157,9 @@ static void a_pass_is_checked_before_it_is_run(void **state)
 static void a_stage_for_somebody_else_is_an_attack(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
 
-    rig_message(rig, link, prepare_message(rig, 0x91, LAYER));
+    rig_message(rig, link, prepare_message(rig, 0x91, RIG_LAYER));
     assert_int_equal(rig_action(rig, ACTION_CLOSE_LINK, 0)->close_link, link);
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
@@ -190,8 +167,8 @@ static void a_stage_for_somebody_else_is_an_attack(void **state)
 static void a_stage_waits_for_a_link_to_its_neighbour(void **state)
 {
     struct rig *rig = *state;
-    uint32_t link = rig_member(rig, 0x90, &other);
-    struct message *message = prepare_message(rig, 0x90, LAYER);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
+    struct message *message = prepare_message(rig, 0x90, RIG_LAYER);
 
     message->prepare.n_stages = 3;
     message->prepare.stages[1].layer_end = message->prepare.stages[2].layer_begin = 3;
@@ -199,11 +176,11 @@ static void a_stage_waits_for_a_link_to_its_neighbour(void **state)
     rig_id(message->prepare.stages[2].node_id, 0x91);
     rig_message(rig, link, message);
     assert_null(rig_sent(rig, link, MESSAGE_PREPARED));
-    strcpy(other.name, "third");
-    (void)rig_member(rig, 0x91, &other);
+    strcpy(rig_other.name, "third");
+    (void)rig_member(rig, 0x91, &rig_other);
     assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
 
-    message = prepare_message(rig, 0x90, LAYER);
+    message = prepare_message(rig, 0x90, RIG_LAYER);
     message->prepare.instance.epoch++;
     message->prepare.n_stages = 3;
     message->prepare.stages[1].layer_end = message->prepare.stages[2].layer_begin = 3;
@@ -219,11 +196,11 @@ static void a_stage_waits_for_a_link_to_its_neighbour(void **state)
 static void a_prompt_goes_to_the_head_of_a_stage_held_here(void **state)
 {
     struct rig *rig = *state;
-    uint32_t far = rig_member(rig, 0x10, &other);
-    uint32_t link = rig_member(rig, 0x90, &other);
+    uint32_t far = rig_member(rig, 0x10, &rig_other);
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
 
     (void)far;
-    rig_message(rig, link, prepare_message(rig, 0x90, LAYER));
+    rig_message(rig, link, prepare_message(rig, 0x90, RIG_LAYER));
     rig_request(rig, 1, "toy");
     assert_non_null(rig_sent(rig, link, MESSAGE_SUBMIT));
     assert_int_equal(control_instances(rig->control, NULL, 0), 0);
@@ -235,7 +212,7 @@ static void a_prompt_goes_to_the_head_of_a_stage_held_here(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define T(test) cmocka_unit_test_setup_teardown(test, rig_setup, rig_teardown)
         T(a_stage_is_reserved_loaded_run_and_released),
         T(a_stage_that_does_not_fit_is_refused_with_the_true_number),
         T(a_reservation_ends_with_its_head_or_after_30_s),
