@@ -91,6 +91,12 @@ typedef void node_on_added(void *owner, const struct model_card *card, const str
 enum status node_add_model(struct node *node, const char *path, node_on_added *on_added,
                            void *owner) MUST_USE;
 size_t node_models(const struct node *node, struct node_model *out, size_t max);
+/* Files of live nodes that cannot be run, and why. */
+struct node_refused {
+    char node[PROTO_MAX_NAME];
+    struct refused_model model;
+};
+size_t node_refused(const struct node *node, struct node_refused *out, size_t max);
 /* The model that a request with this name gets; errors as control_find_model. */
 enum status node_find_model(const struct node *node, const char *name,
                             uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;

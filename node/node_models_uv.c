@@ -77,6 +77,8 @@ void node_refresh_card(struct node *node)
 
     node->card.n_models =
         (uint32_t)store_cards(node->store, node->card.models, COUNT_OF(node->card.models));
+    node->card.n_refused =
+        (uint32_t)store_refused(node->store, node->card.refused, COUNT_OF(node->card.refused));
     event.self = node->card;
     if (node_later(node, &event, NULL) != STATUS_OK)
         log_event(LOG_WARN, "node", "card.failed reason=memory");

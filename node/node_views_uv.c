@@ -75,6 +75,28 @@ size_t node_models(const struct node *node, struct node_model *out, size_t max)
     return n;
 }
 
+size_t node_refused(const struct node *node, struct node_refused *out, size_t max)
+{
+    size_t n = 0, n_members;
+    struct member_view *members = mem_zeroed(64, sizeof(*members));
+
+    if (!members)
+        return 0;
+    n_members = control_members(node->control, members, 64);
+    for (size_t i = 0; i < n_members; i++) {
+        const struct node_card *card = &members[i].card;
+
+        if (members[i].state != MEMBER_SELF && members[i].state != MEMBER_ALIVE)
+            continue;
+        for (uint32_t j = 0; j < card->n_refused && n < max; j++, n++) {
+            out[n].model = card->refused[j];
+            memcpy(out[n].node, card->name, sizeof out[n].node);
+        }
+    }
+    mem_free(members);
+    return n;
+}
+
 enum status node_find_model(const struct node *node, const char *name,
                             uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
 {

@@ -110,10 +110,35 @@ static void pack_header(struct packer *p, Mesh__Header *header)
 
 /* ---------------------------------------------------------------- one function a kind */
 
+static Mesh__ModelCard pack_model(struct packer *p, const struct model_card *model)
+{
+    Mesh__ModelCard out = MESH__MODEL_CARD__INIT;
+
+    out.hash = put_bytes(model->hash, sizeof model->hash);
+    out.name = put_text(p, model->name, sizeof model->name);
+    out.file_bytes = model->file_bytes;
+    out.architecture = put_text(p, model->architecture, sizeof model->architecture);
+    out.types = put_text(p, model->types, sizeof model->types);
+    out.n_layers = model->n_layers;
+    out.n_ctx_train = model->n_ctx_train;
+    return out;
+}
+
+static Mesh__RefusedModel pack_refused(struct packer *p, const struct refused_model *model)
+{
+    Mesh__RefusedModel out = MESH__REFUSED_MODEL__INIT;
+
+    out.name = put_text(p, model->name, sizeof model->name);
+    out.file_bytes = model->file_bytes;
+    out.why = put_text(p, model->why, sizeof model->why);
+    return out;
+}
+
 static void pack_card(struct packer *p, const struct node_card *card, Mesh__Header header)
 {
     Mesh__NodeCard out = MESH__NODE_CARD__INIT;
     Mesh__ModelCard models[PROTO_MAX_MODELS], *model_list[PROTO_MAX_MODELS];
+    Mesh__RefusedModel refused[PROTO_MAX_REFUSED], *refused_list[PROTO_MAX_REFUSED];
     ProtobufCBinaryData instances[PROTO_MAX_INSTANCES];
 
     out.name = put_text(p, card->name, sizeof card->name);
@@ -128,12 +153,7 @@ static void pack_card(struct packer *p, const struct node_card *card, Mesh__Head
     out.mesh_port = card->mesh_port;
     out.n_models = put_count(p, card->n_models, PROTO_MAX_MODELS);
     for (size_t i = 0; i < out.n_models; i++) {
-        const struct model_card *model = &card->models[i];
-
-        models[i] = (Mesh__ModelCard)MESH__MODEL_CARD__INIT;
-        models[i].hash = put_bytes(model->hash, sizeof model->hash);
-        models[i].name = put_text(p, model->name, sizeof model->name);
-        models[i].file_bytes = model->file_bytes;
+        models[i] = pack_model(p, &card->models[i]);
         model_list[i] = &models[i];
     }
     out.models = model_list;
@@ -141,6 +161,12 @@ static void pack_card(struct packer *p, const struct node_card *card, Mesh__Head
     for (size_t i = 0; i < out.n_instances; i++)
         instances[i] = put_bytes(card->instances[i], sizeof card->instances[i]);
     out.instances = instances;
+    out.n_refused = put_count(p, card->n_refused, PROTO_MAX_REFUSED);
+    for (size_t i = 0; i < out.n_refused; i++) {
+        refused[i] = pack_refused(p, &card->refused[i]);
+        refused_list[i] = &refused[i];
+    }
+    out.refused = refused_list;
     header.card = &out;
     pack_header(p, &header);
 }

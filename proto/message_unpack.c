@@ -123,6 +123,30 @@ static void get_instance(struct unpacker *u, const Mesh__InstanceRef *in, struct
 
 /* ---------------------------------------------------------------- one function a kind */
 
+static void get_model(struct unpacker *u, const Mesh__ModelCard *in, struct model_card *out)
+{
+    get_bytes(u, "model.hash", &in->hash, out->hash, sizeof out->hash);
+    get_text(u, "model.name", &in->name, out->name, sizeof out->name);
+    out->file_bytes = in->file_bytes;
+    get_text(u, "model.architecture", &in->architecture, out->architecture,
+             sizeof out->architecture);
+    get_text(u, "model.types", &in->types, out->types, sizeof out->types);
+    out->n_layers = in->n_layers;
+    out->n_ctx_train = in->n_ctx_train;
+}
+
+static void get_refused(struct unpacker *u, const Mesh__NodeCard *in, struct node_card *out)
+{
+    out->n_refused = get_bounded(u, "refused", in->n_refused, PROTO_MAX_REFUSED);
+    for (uint32_t i = 0; i < out->n_refused; i++) {
+        struct refused_model *to = &out->refused[i];
+
+        get_text(u, "refused.name", &in->refused[i]->name, to->name, sizeof to->name);
+        get_text(u, "refused.why", &in->refused[i]->why, to->why, sizeof to->why);
+        to->file_bytes = in->refused[i]->file_bytes;
+    }
+}
+
 static void unpack_card(struct unpacker *u, const Mesh__NodeCard *in, struct node_card *out)
 {
     get_text(u, "name", &in->name, out->name, sizeof out->name);
@@ -136,13 +160,9 @@ static void unpack_card(struct unpacker *u, const Mesh__NodeCard *in, struct nod
     out->n_threads = in->n_threads;
     out->mesh_port = (uint16_t)get_bounded(u, "mesh_port", in->mesh_port, UINT16_MAX);
     out->n_models = get_bounded(u, "models", in->n_models, PROTO_MAX_MODELS);
-    for (uint32_t i = 0; i < out->n_models; i++) {
-        struct model_card *model = &out->models[i];
-
-        get_bytes(u, "model.hash", &in->models[i]->hash, model->hash, sizeof model->hash);
-        get_text(u, "model.name", &in->models[i]->name, model->name, sizeof model->name);
-        model->file_bytes = in->models[i]->file_bytes;
-    }
+    for (uint32_t i = 0; i < out->n_models; i++)
+        get_model(u, in->models[i], &out->models[i]);
+    get_refused(u, in, out);
     out->n_instances = get_bounded(u, "instances", in->n_instances, PROTO_MAX_INSTANCES);
     for (uint32_t i = 0; i < out->n_instances; i++)
         get_bytes(u, "instances", &in->instances[i], out->instances[i], sizeof out->instances[i]);

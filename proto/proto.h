@@ -17,7 +17,9 @@ enum {
     PROTO_MAX_NAME = 64,
     PROTO_MAX_MODEL_NAME = 128,
     PROTO_MAX_TEXT = 400,
-    PROTO_MAX_MODELS = 64,    /* advertised by one node */
+    PROTO_MAX_MODELS = 64,  /* advertised by one node */
+    PROTO_MAX_REFUSED = 16, /* that one node has and cannot run */
+    PROTO_MAX_WHY = 200,
     PROTO_MAX_INSTANCES = 16, /* headed by one node */
     PROTO_MAX_PEERS = 16,     /* in one exchange */
     PROTO_MAX_ADDRESSES = 4,
@@ -91,6 +93,15 @@ struct model_card {
     uint8_t hash[PROTO_HASH_BYTES];
     char name[PROTO_MAX_MODEL_NAME];
     uint64_t file_bytes;
+    char architecture[24], types[64]; /* for people; "" where a node does not say */
+    uint32_t n_layers, n_ctx_train;
+};
+
+/* A model file that the node cannot run, told so that nobody wonders where it is. */
+struct refused_model {
+    char name[PROTO_MAX_MODEL_NAME];
+    uint64_t file_bytes;
+    char why[PROTO_MAX_WHY];
 };
 
 /* What a node says of itself: first message on every link, and again when something changes. */
@@ -109,6 +120,8 @@ struct node_card {
     struct model_card models[PROTO_MAX_MODELS];
     uint32_t n_instances; /* headed by this node and ready or on the way */
     uint8_t instances[PROTO_MAX_INSTANCES][PROTO_HASH_BYTES]; /* their models */
+    uint32_t n_refused;
+    struct refused_model refused[PROTO_MAX_REFUSED];
 };
 
 struct peer_address {

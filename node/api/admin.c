@@ -8,7 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ADMIN_MAX_MEMBERS = 64, ADMIN_MAX_MODELS = 256, ADMIN_MAX_NOTICES = 64 };
+enum {
+    ADMIN_MAX_MEMBERS = 64,
+    ADMIN_MAX_MODELS = 256,
+    ADMIN_MAX_NOTICES = 64,
+    ADMIN_MAX_REFUSED = 64
+};
 
 struct pending {
     struct exchange *exchange; /* NULL: the client left */
@@ -54,13 +59,19 @@ static void reply(struct exchange *exchange, json_t *value)
 static void models_list(struct exchange *exchange)
 {
     struct node_model *models = MEM_NEW_N(struct node_model, ADMIN_MAX_MODELS);
-    json_t *list = json_array();
+    struct node_refused *refused = MEM_NEW_N(struct node_refused, ADMIN_MAX_REFUSED);
+    json_t *list = json_array(), *others = json_array();
     size_t n = models ? node_models(exchange->http->node, models, ADMIN_MAX_MODELS) : 0;
+    size_t n_refused = refused ? node_refused(exchange->http->node, refused, ADMIN_MAX_REFUSED) : 0;
 
     for (size_t i = 0; i < n && i < ADMIN_MAX_MODELS; i++)
         (void)json_array_append_new(list, view_model(&models[i]));
+    for (size_t i = 0; i < n_refused && i < ADMIN_MAX_REFUSED; i++)
+        (void)json_array_append_new(others, view_refused(&refused[i]));
     mem_free(models);
-    reply(exchange, json_pack("{s:s, s:o}", "object", "list", "data", list));
+    mem_free(refused);
+    reply(exchange,
+          json_pack("{s:s, s:o, s:o}", "object", "list", "data", list, "cannot_run", others));
 }
 
 /* By any name that a request may give. */

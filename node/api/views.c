@@ -204,10 +204,25 @@ json_t *view_model(const struct node_model *model)
     put(&own, "bytes", count(model->card.file_bytes));
     put(&own, "here", json_boolean(model->here));
     put(&own, "nodes", count(model->n_nodes));
+    put(&own, "architecture", words(model->card.architecture));
+    put(&own, "types", words(model->card.types));
+    put(&own, "layers", count(model->card.n_layers));
+    put(&own, "context_length", count(model->card.n_ctx_train));
     put(&out, "id", words(model->card.name));
     put(&out, "object", json_string("model"));
     put(&out, "created", json_integer(0));
     put(&out, "owned_by", json_string("skein"));
     put(&out, "skein", own);
+    return out;
+}
+
+json_t *view_refused(const struct node_refused *refused)
+{
+    json_t *out = json_object();
+
+    put(&out, "id", words(refused->model.name));
+    put(&out, "node", words(refused->node));
+    put(&out, "bytes", count(refused->model.file_bytes));
+    put(&out, "why", words(refused->model.why));
     return out;
 }

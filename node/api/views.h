@@ -11,6 +11,7 @@ json_t *view_plan(const char *model, const char *objective, const struct control
                   const struct model_info *info, const struct member_view *members,
                   size_t n_members);
 json_t *view_model(const struct node_model *model); /* as in GET /v1/models */
+json_t *view_refused(const struct node_refused *refused);
 const char *view_member_state(enum member_state state);
 const char *view_instance_state(enum instance_state state);
 

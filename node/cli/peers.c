@@ -18,6 +18,7 @@ const struct command_spec spec_peers = {
     "peers",
     "",
     "Show the nodes that the node here knows.",
+    "FREE is the memory for models, READS how fast a node reads it. "
     "Below the table stand nodes of other clusters and network interfaces that cannot be used.",
     options,
     COUNT_OF(options),
@@ -28,7 +29,9 @@ const struct command_spec spec_models = {
     "models",
     "",
     "Show the models that the nodes of the cluster have.",
-    "Any of the names can be given to `skein run` and `skein plan`, or as \"model\" to the API.",
+    "Files that a node has and cannot run stand below the table, with the reason. "
+    "`skein ls` is the same. Any of the names can be given to `skein run` and `skein plan`, or as "
+    "\"model\" to the API.",
     options,
     COUNT_OF(options),
     0,
@@ -64,8 +67,8 @@ static void peer_row(struct cli_table *table, const json_t *node)
 
 static int peers_print(const json_t *answer)
 {
-    static const char *const heads[] = {"NAME", "ID",           "STATE", "ADDRESS", "ENGINE", "ISA",
-                                        "FREE", "MEMORY SPEED", "RTT",   "MODELS",  "NOTE"};
+    static const char *const heads[] = {"NAME", "ID",    "STATE", "ADDRESS", "ENGINE", "ISA",
+                                        "FREE", "READS", "RTT",   "MODELS",  "NOTE"};
     struct cli_table table = {.n_columns = COUNT_OF(heads)};
     json_t *item;
     size_t i;
@@ -85,9 +88,27 @@ static int peers_print(const json_t *answer)
 
 /* ---------------------------------------------------------------- models */
 
+/* One line for each file that is there and cannot be run. */
+static void refused_print(const json_t *list)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item)
+    {
+        const char *const parts[] = {answer_text(item, "id"), " on ", answer_text(item, "node"),
+                                     " cannot be used: ", answer_text(item, "why")};
+
+        for (size_t k = 0; k < COUNT_OF(parts); k++)
+            cli_put_safe(stdout, parts[k], strlen(parts[k]));
+        (void)fputc('\n', stdout);
+    }
+}
+
 static int models_print(const json_t *answer)
 {
-    static const char *const heads[] = {"NAME", "SIZE", "NODES", "HERE", "HASH"};
+    static const char *const heads[] = {"NAME",    "SIZE",  "TYPES", "LAYERS",
+                                        "CONTEXT", "NODES", "HERE",  "HASH"};
     struct cli_table table = {.n_columns = COUNT_OF(heads)};
     char size[24];
     json_t *item;
@@ -95,17 +116,23 @@ static int models_print(const json_t *answer)
 
     for (i = 0; i < COUNT_OF(heads); i++)
         cli_table_add(&table, "%s", heads[i]);
-    table.right[1] = table.right[2] = true;
+    table.right[1] = table.right[3] = table.right[4] = table.right[5] = true;
     json_array_foreach(json_object_get(answer, "data"), i, item)
     {
         const json_t *own = json_object_get(item, "skein");
         cli_table_add(&table, "%s", answer_text(item, "id"));
         cli_table_add(&table, "%s", answer_size(own, "bytes", size));
+        cli_table_add(&table, "%s", answer_text(own, "types"));
+        cli_table_add(&table, "%lld",
+                      (long long)json_integer_value(json_object_get(own, "layers")));
+        cli_table_add(&table, "%lld",
+                      (long long)json_integer_value(json_object_get(own, "context_length")));
         cli_table_add(&table, "%lld", (long long)json_integer_value(json_object_get(own, "nodes")));
         cli_table_add(&table, "%s", json_is_true(json_object_get(own, "here")) ? "yes" : "no");
         cli_table_add(&table, "%.12s", answer_text(own, "hash"));
     }
     cli_table_print(&table, stdout);
+    refused_print(json_object_get(answer, "cannot_run"));
     return cli_finish(0);
 }
 

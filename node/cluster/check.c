@@ -21,10 +21,18 @@ enum status card_check(struct node_card *card)
     END(card->version);
     END(card->engine);
     END(card->isa);
-    if (card->n_models > PROTO_MAX_MODELS || card->n_instances > PROTO_MAX_INSTANCES)
+    if (card->n_models > PROTO_MAX_MODELS || card->n_instances > PROTO_MAX_INSTANCES ||
+        card->n_refused > PROTO_MAX_REFUSED)
         return STATUS_LIMIT;
-    for (uint32_t i = 0; i < card->n_models; i++)
+    for (uint32_t i = 0; i < card->n_models; i++) {
         END(card->models[i].name);
+        END(card->models[i].architecture);
+        END(card->models[i].types);
+    }
+    for (uint32_t i = 0; i < card->n_refused; i++) {
+        END(card->refused[i].name);
+        END(card->refused[i].why);
+    }
     card->read_bytes_per_second = positive(card->read_bytes_per_second);
     card->flops_per_second = positive(card->flops_per_second);
     if (card->memory_free_bytes > card->memory_bytes)

@@ -129,6 +129,22 @@ static void list_models(struct control *c, char *out, size_t size)
     }
 }
 
+/* A model that somebody has and cannot run, by its name in any case. */
+static bool refused_find(struct control *c, const char *name, bool here_only, struct fault *fault)
+{
+    const struct node_card *card;
+    uint32_t at = 0;
+
+    while ((card = card_at(c, &at)) && !(here_only && at > 1))
+        for (uint32_t i = 0; i < card->n_refused; i++)
+            if (strcasecmp(card->refused[i].name, name) == 0) {
+                (void)fault_set(fault, STATUS_UNSUPPORTED, "%s on %s cannot be used: %s",
+                                card->refused[i].name, card->name, card->refused[i].why);
+                return true;
+            }
+    return false;
+}
+
 enum status model_resolve(struct control *c, const char *name, bool here_only,
                           uint8_t hash[static PROTO_HASH_BYTES], struct fault *fault)
 {
@@ -146,6 +162,8 @@ enum status model_resolve(struct control *c, const char *name, bool here_only,
                              "`skein models` shows",
                              n, name);
     }
+    if (refused_find(c, name, here_only, fault))
+        return STATUS_UNSUPPORTED;
     list_models(c, list, sizeof list);
     if (!list[0])
         return fault_set(fault, STATUS_NOT_FOUND,

@@ -16,7 +16,27 @@
 
 enum { READ_BYTES = 1 << 20 };
 
-enum status model_file_check(const char *path, enum engine_kind engine, struct fault *fault)
+void model_plain_text(const char *text, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (; text[n] && n + 1 < size; n++)
+        out[n] = (char)(text[n] >= 0x20 && text[n] < 0x7f ? text[n] : '?');
+    out[n] = '\0';
+}
+
+void model_describe(const struct model *model, struct model_card *card)
+{
+    const struct model_info *info = model_info(model);
+
+    model_plain_text(info->architecture, card->architecture, sizeof card->architecture);
+    model_plain_text(info->types, card->types, sizeof card->types);
+    card->n_layers = info->n_layers;
+    card->n_ctx_train = info->n_ctx_train;
+}
+
+enum status model_file_check(const char *path, enum engine_kind engine, struct model_card *card,
+                             struct fault *fault)
 {
     struct model *model = NULL;
     enum status status = model_open(path, &model, fault);
@@ -25,6 +45,8 @@ enum status model_file_check(const char *path, enum engine_kind engine, struct f
         status = fault_set(fault, STATUS_UNSUPPORTED, "it holds a vocabulary only, no weights");
     if (status == STATUS_OK)
         status = model_runnable(model, engine, fault);
+    if (model)
+        model_describe(model, card);
     model_free(&model);
     return status;
 }

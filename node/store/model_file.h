@@ -5,9 +5,13 @@
 #include "engine/engine.h"
 #include "node/store/hash_cache.h"
 
-/* Opens the file and sees that the engine can run it; nothing stays open. */
-enum status model_file_check(const char *path, enum engine_kind engine,
+/* Opens the file, sees that the engine can run it, and describes it in the card (all but name and
+ * hash); nothing stays open. */
+enum status model_file_check(const char *path, enum engine_kind engine, struct model_card *card,
                              struct fault *fault) MUST_USE;
+void model_describe(const struct model *model, struct model_card *card);
+/* A text that fits, for people: what is not printable ASCII becomes '?'. */
+void model_plain_text(const char *text, char *out, size_t size);
 /* The file's identity; NOT_FOUND, PERMISSION, IO, INVALID (not a regular file). Of a folder, and of
  * a model split over several files, any of which may be named: the first file's inode, the sum of
  * all sizes and the latest of all times. */

@@ -33,6 +33,8 @@ enum status store_scan(struct store *store, const char *folder) MUST_USE;
 enum status store_add(struct store *store, const char *path, store_on_added *on_added,
                       void *owner) MUST_USE;
 size_t store_cards(const struct store *store, struct model_card *out, size_t max);
+/* Files that were found and cannot be offered, with the reason; the latest ones. */
+size_t store_refused(const struct store *store, struct refused_model *out, size_t max);
 /* Number of files whose hash is still being taken. */
 size_t store_pending(const struct store *store);
 enum status store_open(struct store *store, const uint8_t hash[static PROTO_HASH_BYTES],

@@ -51,6 +51,7 @@ struct job { /* a file on its way to become an entry */
     struct model_card card;
     bool hash_known;
     struct fault fault;
+    char why[PROTO_MAX_WHY]; /* the engine's reason against it, without the name */
 };
 
 struct store {
@@ -59,7 +60,9 @@ struct store {
     enum engine_kind engine;
     struct hash_cache *cache;
     struct entry *entries;
-    struct job *jobs, **jobs_tail; /* the first one is under way while `busy` */
+    struct refused_model refused[PROTO_MAX_REFUSED]; /* a ring: the oldest gives way */
+    size_t n_refused;                                /* ever */
+    struct job *jobs, **jobs_tail;                   /* the first one is under way while `busy` */
     uv_work_t work;
     uv_async_t settle; /* delivers outcomes that are known at once, and the end */
     bool busy;
@@ -136,6 +139,33 @@ static void job_free(struct job *job)
     mem_free(job);
 }
 
+/* Found in a folder, and the engine said why it cannot be run. */
+static void store_refuse(struct store *store, const struct job *job)
+{
+    struct refused_model *refused = &store->refused[store->n_refused % PROTO_MAX_REFUSED];
+
+    if (!*job->why)
+        return;
+    for (size_t i = 0; i < store->n_refused && i < PROTO_MAX_REFUSED; i++)
+        if (strcmp(store->refused[i].name, job->card.name) == 0)
+            return;
+    memset(refused, 0, sizeof *refused);
+    memcpy(refused->name, job->card.name, sizeof refused->name);
+    memcpy(refused->why, job->why, sizeof refused->why);
+    refused->file_bytes = job->card.file_bytes;
+    store->n_refused++;
+    store->events.on_changed(store->events.owner);
+}
+
+size_t store_refused(const struct store *store, struct refused_model *out, size_t max)
+{
+    size_t n = store->n_refused < PROTO_MAX_REFUSED ? store->n_refused : PROTO_MAX_REFUSED;
+
+    n = n < max ? n : max;
+    memcpy(out, store->refused, n * sizeof *out);
+    return n;
+}
+
 static void store_finish_job(struct store *store)
 {
     struct job *job = store->jobs;
@@ -151,10 +181,12 @@ static void store_finish_job(struct store *store)
         else
             store->events.on_changed(store->events.owner);
     }
-    if (job->on_added)
+    if (job->on_added) {
         job->on_added(job->owner, &job->card, fault);
-    else if (fault->status != STATUS_OK && fault->status != STATUS_CANCELLED)
+    } else if (fault->status != STATUS_OK && fault->status != STATUS_CANCELLED) {
         store->events.on_notice(store->events.owner, fault->text);
+        store_refuse(store, job);
+    }
     job_free(job);
 }
 
@@ -164,9 +196,10 @@ static void store_on_job_work(uv_work_t *work)
     struct job *job = store->jobs;
     struct fault *fault = &job->fault;
 
-    if (model_file_check(job->path, store->engine, fault) != STATUS_OK)
+    if (model_file_check(job->path, store->engine, &job->card, fault) != STATUS_OK) {
+        model_plain_text(fault->text, job->why, sizeof job->why);
         (void)fault_prefix(fault, "%s cannot be used", job->card.name);
-    else if (!job->hash_known)
+    } else if (!job->hash_known)
         fault->status = model_file_hash(job->path, &store->stop, job->card.hash, fault);
 }
 
@@ -413,6 +446,7 @@ enum status store_new(struct uv_loop_s *loop, const char *cache_path, enum engin
 {
     struct store *store = MEM_NEW(struct store);
     struct model_card card = {.name = "skein-tiny"};
+    struct model *demo = NULL;
     const void *data;
     size_t size_bytes;
     enum status status = STATUS_NO_MEMORY;
@@ -425,6 +459,9 @@ enum status store_new(struct uv_loop_s *loop, const char *cache_path, enum engin
     store->jobs_tail = &store->jobs;
     store->work.data = store;
     model_demo(&data, &size_bytes);
+    if (model_open_memory(data, size_bytes, card.name, &demo, NULL) == STATUS_OK)
+        model_describe(demo, &card);
+    model_free(&demo);
     card.file_bytes = size_bytes;
     model_bytes_hash(data, size_bytes, card.hash);
     status = hash_cache_new(cache_path, &store->cache);

@@ -207,6 +207,15 @@ size_t node_models(const struct node *node, struct node_model *out, size_t max)
     return 1;
 }
 
+size_t node_refused(const struct node *node, struct node_refused *out, size_t max)
+{
+    (void)node;
+    (void)max;
+    assert(max >= 1);
+    *out = (struct node_refused){.node = "bridge", .model = {"odd", 5, "its type is not known"}};
+    return 1;
+}
+
 enum status node_find_model(const struct node *node, const char *name,
                             uint8_t out[static PROTO_HASH_BYTES], struct fault *fault)
 {

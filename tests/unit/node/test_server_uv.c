@@ -226,6 +226,9 @@ static void test_views(void **state)
     has("\"object\":\"list\"");
     has("\"id\":\"tiny\"");
     assert_int_equal(ask("GET", "/v1/models/tiny", "", NULL), 200);
+    assert_int_equal(ask("GET", "/v1/models", "", NULL), 200);
+    has("\"cannot_run\":[{\"id\":\"odd\",\"node\":\"bridge\",\"bytes\":5,"
+        "\"why\":\"its type is not known\"}]");
     assert_int_equal(ask("GET", "/v1/models/TINY", "", NULL), 200); /* as a request's model */
     has("\"id\":\"tiny\"");
     assert_int_equal(ask("GET", "/v1/models/nosuch", "", NULL), 404);

@@ -62,6 +62,16 @@ static inline void fill_card(struct node_card *card)
         fill_bytes(card->models[i].hash, PROTO_HASH_BYTES, i);
         fill_text(card->models[i].name, PROTO_MAX_MODEL_NAME, i);
         card->models[i].file_bytes = UINT64_MAX - i;
+        fill_text(card->models[i].architecture, sizeof card->models[i].architecture, i);
+        fill_text(card->models[i].types, sizeof card->models[i].types, i);
+        card->models[i].n_layers = UINT32_MAX - i;
+        card->models[i].n_ctx_train = UINT32_MAX - 1 - i;
+    }
+    card->n_refused = PROTO_MAX_REFUSED;
+    for (unsigned i = 0; i < PROTO_MAX_REFUSED; i++) {
+        fill_text(card->refused[i].name, PROTO_MAX_MODEL_NAME, i);
+        fill_text(card->refused[i].why, PROTO_MAX_WHY, i);
+        card->refused[i].file_bytes = UINT64_MAX - i;
     }
     card->n_instances = PROTO_MAX_INSTANCES;
     for (unsigned i = 0; i < PROTO_MAX_INSTANCES; i++)
