@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char name_end[] = "-00001-of-00001.gguf";
+enum { NAME_END = sizeof "-00001-of-00001.gguf" - 1 };
 
 static bool read_digits(const char *text, uint32_t *out)
 {
@@ -31,7 +31,7 @@ static bool read_digits(const char *text, uint32_t *out)
 
 uint32_t model_part_count(const char *path, uint32_t *number)
 {
-    size_t n = strlen(path), end = sizeof name_end - 1;
+    size_t n = strlen(path), end = NAME_END;
     const char *at = path + n - end;
     uint32_t count;
 
@@ -52,7 +52,7 @@ size_t model_part_stem(const char *path)
     uint32_t number;
     size_t n = strlen(path);
 
-    return model_part_count(path, &number) > 1 ? n - (sizeof name_end - 1) : n;
+    return model_part_count(path, &number) > 1 ? n - NAME_END : n;
 }
 
 char *model_part_path(const char *path, uint32_t number)

@@ -1,5 +1,5 @@
-"""What discovery_test.py plays with: nodes of discovery_node.c, whose events are read. Their namespaces
-and the bridge are those of every other script (tests/harness/netns.py)."""
+"""What discovery_test.py plays with: nodes of discovery_node.c, whose events are read. Their
+namespaces and the bridge are those of every other script (tests/harness/netns.py)."""
 import os
 import select
 import subprocess
