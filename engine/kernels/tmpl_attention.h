@@ -164,7 +164,7 @@ INLINE void weigh_page(struct attend_tile *a, uint32_t first)
 INLINE void mix_values(struct attend_tile *a, enum kv_type type, const uint8_t *values, size_t q,
                        int nq, size_t d, int nv)
 {
-    vf sum[8][8], v[8];
+    vf sum[8][8], weight[8];
     size_t cols = a->value_cols, blocks = cols / KV_BLOCK;
     const uint8_t *codes = type == KV_Q8_0 ? values + blocks * 2 * ATTEND_TOKENS : values;
     UNROLL for (int i = 0; i < nq; i++)
@@ -174,17 +174,14 @@ INLINE void mix_values(struct attend_tile *a, enum kv_type type, const uint8_t *
         UNROLL for (int j = 0; j < nv; j++) sum[i][j] = vf_mul(vf_load(out + j * LANES), factor);
     }
     for (size_t t = a->from[q]; t < a->to[q]; t++) {
+        UNROLL for (int i = 0; i < nq; i++) weight[i] = vf_dup(&a->scores[q + (size_t)i][t]);
         UNROLL for (int j = 0; j < nv; j++)
         {
             size_t at = d + (size_t)j * LANES;
-            v[j] = kv_load(type, codes, t * cols + at);
+            vf v = kv_load(type, codes, t * cols + at);
             if (type == KV_Q8_0)
-                v[j] = vf_mul(v[j], vf_dup(a->value_scales + t * blocks + at / KV_BLOCK));
-        }
-        UNROLL for (int i = 0; i < nq; i++)
-        {
-            vf weight = vf_dup(&a->scores[q + (size_t)i][t]);
-            UNROLL for (int j = 0; j < nv; j++) sum[i][j] = vf_fma(weight, v[j], sum[i][j]);
+                v = vf_mul(v, vf_dup(a->value_scales + t * blocks + at / KV_BLOCK));
+            UNROLL for (int i = 0; i < nq; i++) sum[i][j] = vf_fma(weight[i], v, sum[i][j]);
         }
     }
     UNROLL for (int i = 0; i < nq; i++)

@@ -19,15 +19,17 @@ struct attend {
     size_t ld_queries;
     float *out;
     size_t ld_out;
-    uint32_t group; /* query heads of a KV head */
-    uint32_t heads; /* of them in one item */
-    size_t parts;   /* items that share a tile and a KV head */
-    size_t n_tiles;
+    uint32_t group;    /* query heads of a KV head */
+    uint32_t heads;    /* of them in one item */
+    uint32_t kv_heads; /* of one item */
+    size_t parts;      /* items that share rows and KV heads */
+    size_t n_tiles;    /* of rows */
 };
 
-struct item {
+struct item { /* one row of tiles: KV heads that go over the pages together */
     size_t first_row, n_rows;
-    uint32_t kv_head, first_head, n_heads;
+    uint32_t kv_head, n_kv_heads;
+    uint32_t first, n_heads; /* query heads of each */
 };
 
 /* The slope of a head's penalty for distance (ALiBi, Press et al., 2022). Head counts that are no
@@ -53,7 +55,8 @@ static uint32_t first_seen(const struct layer_shape *shape, uint32_t pos)
     return shape->chunk ? pos - pos % shape->chunk : 0;
 }
 
-static void tile_start(const struct attend *a, const struct item *item, struct attend_tile *tile)
+static void tile_start(const struct attend *a, const struct item *item, uint32_t kv_head,
+                       struct attend_tile *tile)
 {
     const struct pass *pass = a->pass;
     const struct kv_layer *layer = &pass->shard->kv->layers[pass->layer];
@@ -70,7 +73,7 @@ static void tile_start(const struct attend *a, const struct item *item, struct a
     tile->cap = pass->hparams->attention_cap;
     for (uint32_t q = 0; q < n; q++) {
         size_t row = item->first_row + q / item->n_heads;
-        uint32_t head = item->first_head + q % item->n_heads;
+        uint32_t head = kv_head * a->group + item->first + q % item->n_heads;
         const float *query = a->queries + row * a->ld_queries + (size_t)head * layer->head_k;
 
         for (size_t d = 0; d < layer->head_k; d++)
@@ -100,14 +103,15 @@ static float weight_of(const struct attend_tile *tile, uint32_t q, const float *
     return expf(most - largest) / sum;
 }
 
-static void tile_finish(const struct attend *a, const struct item *item, struct attend_tile *tile)
+static void tile_finish(const struct attend *a, const struct item *item, uint32_t kv_head,
+                        struct attend_tile *tile)
 {
     const float *sinks = a->pass->weights->vector[SLOT_ATTN_SINKS];
     size_t head_v = tile->head_v;
 
     for (uint32_t q = 0; q < tile->n_queries; q++) {
         size_t row = item->first_row + q / item->n_heads;
-        uint32_t head = item->first_head + q % item->n_heads;
+        uint32_t head = kv_head * a->group + item->first + q % item->n_heads;
         float *out = a->out + row * a->ld_out + head * head_v;
 
         memcpy(out, tile->out + q * head_v, head_v * sizeof *out);
@@ -115,43 +119,48 @@ static void tile_finish(const struct attend *a, const struct item *item, struct 
     }
 }
 
-static void attend_item(const struct attend *a, const struct item *item, struct attend_tile *tile)
+static void attend_item(const struct attend *a, const struct item *item, struct attend_tile *tiles)
 {
     const struct pass *pass = a->pass;
     const struct kv *kv = pass->shard->kv;
     const struct kv_layer *layer = &kv->layers[pass->layer];
     uint32_t slot = pass->rows[item->first_row].slot;
+    uint32_t begin;
     uint32_t end;
 
-    tile_start(a, item, tile);
-    end = tile->end[tile->n_queries - 1];
-    for (uint32_t pos = tile->begin[0] - tile->begin[0] % SHARD_KV_BLOCK_TOKENS; pos < end;
-         pos += SHARD_KV_BLOCK_TOKENS) {
-        uint8_t *block = kv_block(kv, slot, pos);
+    for (uint32_t h = 0; h < item->n_kv_heads; h++)
+        tile_start(a, item, item->kv_head + h, &tiles[h]);
+    begin = tiles->begin[0] - tiles->begin[0] % SHARD_KV_BLOCK_TOKENS;
+    end = tiles->end[tiles->n_queries - 1];
+    for (uint32_t pos = begin; pos < end; pos += SHARD_KV_BLOCK_TOKENS) {
+        uint8_t *page = kv_page(kv, layer, slot, pos);
 
-        pass->shard->ops->attend_page(tile, kv_keys(layer, block, item->kv_head),
-                                      kv_values(layer, block, item->kv_head), pos);
+        for (uint32_t h = 0; h < item->n_kv_heads; h++)
+            pass->shard->ops->attend_page(&tiles[h], kv_keys(layer, page, item->kv_head + h),
+                                          kv_values(layer, page, item->kv_head + h), pos);
     }
-    tile_finish(a, item, tile);
+    for (uint32_t h = 0; h < item->n_kv_heads; h++)
+        tile_finish(a, item, item->kv_head + h, &tiles[h]);
 }
 
-/* Item: ((KV head · parts) + part) · tiles + tile. */
+/* Item: ((KV heads · parts) + part) · tiles + tile. */
 static void attend_items(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
     const struct attend *a = ctx;
     const struct scratch *scratch = &a->pass->shard->scratch;
+    uint32_t n_kv_heads = a->pass->shape->n_kv_heads;
 
     for (size_t i = begin; i < end; i++) {
         size_t tile = i % a->n_tiles;
-        uint32_t part = (uint32_t)(i / a->n_tiles % a->parts);
-        uint32_t first = part * a->heads;
         struct item item = {.first_row = scratch->tile_rows[tile],
-                            .kv_head = (uint32_t)(i / a->n_tiles / a->parts)};
+                            .kv_head = (uint32_t)(i / a->n_tiles / a->parts) * a->kv_heads,
+                            .first = (uint32_t)(i / a->n_tiles % a->parts) * a->heads};
 
         item.n_rows = scratch->tile_rows[tile + 1] - item.first_row;
-        item.first_head = item.kv_head * a->group + first;
-        item.n_heads = a->group - first < a->heads ? a->group - first : a->heads;
-        attend_item(a, &item, &scratch->tiles[thread]);
+        item.n_heads = a->group - item.first < a->heads ? a->group - item.first : a->heads;
+        item.n_kv_heads =
+            n_kv_heads - item.kv_head < a->kv_heads ? n_kv_heads - item.kv_head : a->kv_heads;
+        attend_item(a, &item, &scratch->tiles[thread * TILE_KV_HEADS]);
     }
 }
 
@@ -169,6 +178,23 @@ static size_t plan_tiles(const struct pass *pass, size_t most_rows, uint32_t *fi
     return n_tiles;
 }
 
+/* How many KV heads go over the pages together. Where each row is a tile, memory sets the pace: the
+ * more heads, the longer the stream, and two items for each thread are enough. Where tiles have
+ * many queries, one head's pages stay in the cache for the next tile. */
+static uint32_t heads_together(const struct attend *a)
+{
+    uint32_t n_threads = compute_threads(a->pass->shard->compute);
+    uint32_t n_kv_heads = a->pass->shape->n_kv_heads;
+    size_t items = n_threads > 1 ? 2 * (size_t)n_threads : 1;
+    size_t most = a->n_tiles * a->parts * n_kv_heads / items;
+
+    if (a->n_tiles < a->pass->n_rows || a->heads > ATTEND_QUERIES / 2 || most < 1)
+        return 1;
+    if (most > n_kv_heads)
+        most = n_kv_heads;
+    return most < TILE_KV_HEADS ? (uint32_t)most : TILE_KV_HEADS;
+}
+
 void attend(const struct pass *pass, const float *queries, size_t ld_queries, float *out,
             size_t ld_out)
 {
@@ -182,6 +208,9 @@ void attend(const struct pass *pass, const float *queries, size_t ld_queries, fl
     a.heads = a.group < ATTEND_QUERIES ? a.group : ATTEND_QUERIES;
     a.parts = (a.group + a.heads - 1) / a.heads;
     a.n_tiles = plan_tiles(pass, ATTEND_QUERIES / a.heads, pass->shard->scratch.tile_rows);
-    compute_parallel(pass->shard->compute, a.n_tiles * a.parts * pass->shape->n_kv_heads,
+    a.kv_heads = heads_together(&a);
+    compute_parallel(pass->shard->compute,
+                     a.n_tiles * a.parts *
+                         ((pass->shape->n_kv_heads + a.kv_heads - 1) / a.kv_heads),
                      attend_items, &a);
 }

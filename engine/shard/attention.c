@@ -99,14 +99,14 @@ static void store_row(const struct attention *a, const struct shard_row *row, co
     const struct kv *kv = a->pass->shard->kv;
     const struct kv_layer *layer = &kv->layers[a->pass->layer];
     kv_store *store = a->pass->shard->ops->kv_store;
-    uint8_t *block = kv_block(kv, row->slot, row->pos);
+    uint8_t *page = kv_page(kv, layer, row->slot, row->pos);
     uint32_t at = row->pos % SHARD_KV_BLOCK_TOKENS;
 
     for (uint32_t h = 0; h < a->pass->shape->n_kv_heads; h++) {
         store(layer->key_type, false, key + (size_t)h * layer->head_k, layer->head_k, at,
-              kv_keys(layer, block, h));
+              kv_keys(layer, page, h));
         store(layer->value_type, true, value + (size_t)h * layer->head_v, layer->head_v, at,
-              kv_values(layer, block, h));
+              kv_values(layer, page, h));
     }
 }
 

@@ -3,8 +3,10 @@
  * A page holds SHARD_KV_BLOCK_TOKENS tokens of one sequence for all layers of the shard, so that
  * the budget is one number and sequences of any length share it. Free pages are a stack: the page
  * that was used last is used first, and memory that has never been needed never becomes resident.
- * Within a page, the keys of one head lie together, which is how attention reads them. The pool is
- * in huge pages where the system gives them: a long context is read at the speed of weights.
+ * Within a page, the keys of one head lie together, then its values, then the next head, which is
+ * the order in which attention reads them; pages in use follow each other, layer by layer, in huge
+ * pages where the system gives them. So a long context is read as weights are: a core's prefetcher
+ * follows one straight stream.
  *
  * Layers that keep a state instead (convolutions, delta nets) have a fixed number of floats per
  * slot. A state knows only the present: a sequence that is cut is begun again.
@@ -42,39 +44,32 @@ uint64_t kv_bytes(const struct layer_shape *layers, uint32_t n_layers,
            (uint64_t)slot_floats(layers, n_layers) * spec->n_slots * sizeof(float);
 }
 
-static void kv_lay_out(struct kv *kv, const struct layer_shape *layers, uint32_t n_layers,
-                       enum kv_type wanted)
+/* False where the pool would be larger than memory can be. */
+static bool kv_lay_out(struct kv *kv, const struct layer_shape *layers, enum kv_type wanted)
 {
-    size_t at = 0;
-
-    for (uint32_t i = 0; i < n_layers; i++) {
+    for (uint32_t i = 0; i < kv->n_layers; i++) {
         const struct layer_shape *shape = &layers[i];
         struct kv_layer *layer = &kv->layers[i];
+        size_t bytes;
 
         *layer = (struct kv_layer){.head_k = shape->head_k,
                                    .head_v = shape->head_v,
                                    .latent = shape->kind == LAYER_LATENT,
                                    .key_type = layer_key_type(shape, wanted),
                                    .value_type = layer_value_type(shape, wanted),
-                                   .key = at,
+                                   .pages = kv->pool_bytes,
                                    .state = kv->state_floats};
         layer->value_cols = layer->latent ? shape->head_k : shape->head_v;
-        layer->key_part = kv_row_bytes(layer->key_type, shape->head_k) * SHARD_KV_BLOCK_TOKENS;
-        layer->value_part =
-            kv_row_bytes(layer->value_type, layer->value_cols) * SHARD_KV_BLOCK_TOKENS;
-        layer->value = layer->latent ? at : at + shape->n_kv_heads * layer->key_part;
-        at += layer_kv_bytes(shape, wanted) * SHARD_KV_BLOCK_TOKENS;
+        layer->page = layer_kv_bytes(shape, wanted) * SHARD_KV_BLOCK_TOKENS;
+        layer->head = shape->n_kv_heads ? layer->page / shape->n_kv_heads : 0;
+        if (!layer->latent)
+            layer->value = kv_row_bytes(layer->key_type, shape->head_k) * SHARD_KV_BLOCK_TOKENS;
         kv->state_floats += shape->state_floats;
+        if (__builtin_mul_overflow(layer->page, (size_t)kv->n_blocks, &bytes) ||
+            __builtin_add_overflow(kv->pool_bytes, bytes, &kv->pool_bytes))
+            return false;
     }
-    kv->block_bytes = at;
-}
-
-static uint8_t *pool_new_for(const struct kv *kv)
-{
-    size_t bytes;
-
-    return __builtin_mul_overflow((size_t)kv->n_blocks, kv->block_bytes, &bytes) ? NULL
-                                                                                 : pages_new(bytes);
+    return true;
 }
 
 enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
@@ -95,14 +90,13 @@ enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
     kv->ahead = MEM_NEW_N(uint32_t, kv->n_slots);
     kv->free = MEM_NEW_N(uint32_t, kv->n_blocks);
     kv->layers = MEM_NEW_N(struct kv_layer, n_layers);
-    if (kv->layers)
-        kv_lay_out(kv, layers, n_layers, spec->form.kv_type);
-    if (kv->block_bytes)
-        kv->pool = pool_new_for(kv);
+    kv->n_layers = n_layers;
+    if (kv->layers && kv_lay_out(kv, layers, spec->form.kv_type) && kv->pool_bytes)
+        kv->pool = pages_new(kv->pool_bytes);
     if (kv->state_floats)
         kv->state = MEM_NEW_N(float, kv->n_slots * kv->state_floats);
     if ((kv->state_floats && !kv->state) || !kv->table || !kv->length || !kv->ahead || !kv->free ||
-        !kv->layers || (kv->block_bytes && !kv->pool)) {
+        !kv->layers || (kv->pool_bytes && !kv->pool)) {
         kv_free(&kv);
         return STATUS_NO_MEMORY;
     }
@@ -123,10 +117,17 @@ void kv_free(struct kv **kv)
     mem_free((*kv)->free);
     mem_free((*kv)->layers);
     if ((*kv)->pool)
-        pages_free((*kv)->pool, (*kv)->n_blocks * (*kv)->block_bytes);
+        pages_free((*kv)->pool, (*kv)->pool_bytes);
     mem_free((*kv)->state);
     mem_free(*kv);
     *kv = NULL;
+}
+
+void kv_copy_page(const struct kv *kv, uint32_t slot, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = 0; i < kv->n_layers; i++)
+        memcpy(kv_page(kv, &kv->layers[i], slot, to), kv_page(kv, &kv->layers[i], slot, from),
+               kv->layers[i].page);
 }
 
 /* How many pages the rows need beyond those their slots have. */

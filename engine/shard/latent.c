@@ -34,7 +34,7 @@ static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         const struct shard_row *row = &pass->rows[r];
         const float *angles = scratch->angles[0] + r * l->n_rope;
         float *key = l->queries + r * l->ld + l->key_at;
-        uint8_t *kept = kv_keys(layer, kv_block(kv, row->slot, row->pos), 0);
+        uint8_t *kept = kv_keys(layer, kv_page(kv, layer, row->slot, row->pos), 0);
 
         norm_row(pass->shard, key, key, pass->weights->vector[SLOT_LATENT_KV_A_NORM], NULL,
                  shape->kv_rank);

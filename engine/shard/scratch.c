@@ -80,16 +80,19 @@ static void lay_out_tiles(const struct hparams *hp, const struct shard_spec *spe
         head_v = larger(head_v, hp->layers[il].head_v);
     }
     s->tile_rows = place(p, (size_t)spec->max_rows + 1, 1);
-    s->tiles = place(p, spec->n_threads, sizeof *s->tiles / sizeof(float));
+    s->tiles = place(p, (size_t)spec->n_threads * TILE_KV_HEADS, sizeof *s->tiles / sizeof(float));
     for (uint32_t i = 0; i < spec->n_threads; i++) {
-        struct attend_tile buffers = {
-            .queries = place(p, ATTEND_QUERIES, head_k),
-            .out = place(p, ATTEND_QUERIES, head_v),
-            .keys = place(p, ATTEND_TOKENS, head_k),
-            .value_scales = place(p, ATTEND_TOKENS, larger(head_k, head_v) / KV_BLOCK),
-        };
-        if (s->tiles)
-            s->tiles[i] = buffers;
+        float *keys = place(p, ATTEND_TOKENS, head_k);
+        float *scales = place(p, ATTEND_TOKENS, larger(head_k, head_v) / KV_BLOCK);
+
+        for (uint32_t h = 0; h < TILE_KV_HEADS; h++) {
+            float *queries = place(p, ATTEND_QUERIES, head_k);
+            float *out = place(p, ATTEND_QUERIES, head_v);
+
+            if (s->tiles)
+                s->tiles[i * TILE_KV_HEADS + h] = (struct attend_tile){
+                    .queries = queries, .out = out, .keys = keys, .value_scales = scales};
+        }
     }
 }
 

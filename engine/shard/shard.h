@@ -10,6 +10,8 @@ enum expert_matrix { EXPERT_MATRIX_GATE, EXPERT_MATRIX_UP, EXPERT_MATRIX_DOWN, E
 
 enum head_matrix { HEAD_MATRIX_K_B, HEAD_MATRIX_V_B, HEAD_MATRICES };
 
+enum { TILE_KV_HEADS = 8 }; /* that a thread takes over the pages together, at most */
+
 struct layer_weights { /* NULL where the layer has none */
     struct weight *matrix[SLOT_COUNT];
     float *vector[SLOT_COUNT]; /* norms and other tensors that are not multiplied as matrices */
@@ -29,7 +31,7 @@ struct scratch {
     float *latent;                  /* [max_rows, ld_latent]: queries over the latent, per head */
     float *latent_out;              /* [max_rows, ld_latent] */
     float *q_rank;                  /* [max_rows, ld_q_rank] */
-    struct attend_tile *tiles;      /* [n_threads] */
+    struct attend_tile *tiles;      /* [n_threads, TILE_KV_HEADS] */
     uint32_t *tile_rows;            /* [max_rows + 1]: the first row of each tile, and the end */
     float *angles[MODEL_MAX_ROPES]; /* [max_rows, rope.n_values] */
     float *router;                  /* [max_rows, n_experts] */
