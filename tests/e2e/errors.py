@@ -205,6 +205,11 @@ def command_line(box):
         box.refuses((NOT_FOUND, USAGE), "native.*openblas|openblas.*native", *command, "--engine",
                     "warp")
     box.refuses((NOT_FOUND, USAGE), "native", "up", environment={"SKEIN_ENGINE": "warp"})
+    for option in ("--prompt", "--context", "--batch"):
+        for value in ("", "1,", ",1", "-1", "8x", "1,,2", "99999999999", ",".join("1" * 17)):
+            box.refuses(USAGE, option, "bench", "tiny", option, value)
+    box.refuses(DATA, "context", "bench", "tiny", "--context", "0,100000", "--generate", "1")
+    box.refuses(USAGE, "f32, f16 and q8_0", "bench", "tiny", "--kv", "q3")
     box.refuses(UNREACHABLE, "skein up", "peers", "--api", "127.0.0.1:1")
     box.refuses(UNREACHABLE, "skein up", "run", "tiny", "x", "--api", "127.0.0.1:1")
     box.refuses(NOT_FOUND, "nosuchmodel", "run", "nosuchmodel", "x")
