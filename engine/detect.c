@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -135,18 +136,26 @@ static void memory_quota(const char *folder, void *ctx)
     }
 }
 
-static uint32_t usable_cores(void)
+static void cores_fill(struct engine_box *box)
 {
     cpu_set_t set;
-    double cores = sched_getaffinity(0, sizeof set, &set) == 0
-                       ? CPU_COUNT(&set)
-                       : (double)sysconf(_SC_NPROCESSORS_ONLN);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    double cores, most;
+
+    box->n_processors = online > 0 ? (uint32_t)online : 1;
+    most = sched_getaffinity(0, sizeof set, &set) == 0 ? (double)CPU_COUNT(&set)
+                                                       : (double)box->n_processors;
+    if (most < box->n_processors)
+        box->n_affinity = (uint32_t)most;
+    cores = most;
     each_level("/sys/fs/cgroup", "", core_quota, &cores);
     each_level("/sys/fs/cgroup/cpu", "cpu", core_quota, &cores);
-    return cores < 1 ? 1 : (uint32_t)(cores + 0.5);
+    if (cores < most)
+        box->core_quota = cores;
+    box->n_cores = cores < 1 ? 1 : (uint32_t)(cores + 0.5);
 }
 
-static void usable_memory(uint64_t *total, uint64_t *available)
+static void memory_fill(struct engine_box *box)
 {
     struct memory_limit m = {UINT64_MAX, UINT64_MAX};
     unsigned long long kib;
@@ -160,10 +169,13 @@ static void usable_memory(uint64_t *total, uint64_t *available)
     }
     if (file != NULL)
         fclose(file);
+    box->memory_installed_bytes = m.limit == UINT64_MAX ? 0 : m.limit;
     each_level("/sys/fs/cgroup", "", memory_quota, &m);
     each_level("/sys/fs/cgroup/memory", "memory", memory_quota, &m);
-    *total = m.limit == UINT64_MAX ? 0 : m.limit;
-    *available = m.left < *total ? m.left : *total;
+    box->memory_bytes = m.limit == UINT64_MAX ? 0 : m.limit;
+    box->memory_available_bytes = m.left < box->memory_bytes ? m.left : box->memory_bytes;
+    if (box->memory_bytes < box->memory_installed_bytes)
+        box->memory_limit_bytes = box->memory_bytes;
 }
 
 void engine_box(struct engine_box *out)
@@ -176,11 +188,64 @@ void engine_box(struct engine_box *out)
         snprintf(out->isa, sizeof out->isa, "%s", isa_name(isa));
     else
         snprintf(out->isa, sizeof out->isa, "none");
-    out->n_cores = usable_cores();
-    usable_memory(&out->memory_bytes, &out->memory_available_bytes);
+    cores_fill(out);
+    memory_fill(out);
 }
 
 /* ---------------------------------------------------------------- engines */
+
+const char *engine_blas_build(void)
+{
+    return openblas_get_config();
+}
+
+const char *engine_blas_core(void)
+{
+    return openblas_get_corename();
+}
+
+/* Kernels of the other family of processors are no news. */
+static bool isa_is_ours(enum isa isa)
+{
+#if defined(__x86_64__)
+    return strncmp(isa_name(isa), "neon", 4) != 0;
+#elif defined(__aarch64__)
+    return strncmp(isa_name(isa), "avx", 3) != 0;
+#else
+    return isa == ISA_GENERIC;
+#endif
+}
+
+size_t engine_isas(struct engine_isa out[static ENGINE_MAX_ISAS])
+{
+    enum isa used = ISA_COUNT;
+    const char *forced = getenv("SKEIN_ISA");
+    bool is_forced = forced && *forced && strcmp(forced, "auto") != 0;
+    size_t n = 0;
+
+    if (isa_choose(&used, NULL) != STATUS_OK)
+        used = ISA_COUNT;
+    for (int i = 0; i < ISA_COUNT && n < ENGINE_MAX_ISAS; i++) {
+        enum isa isa = (enum isa)i;
+        struct engine_isa *row = &out[n];
+
+        if (!isa_is_ours(isa))
+            continue;
+        *row = (struct engine_isa){
+            .name = isa_name(isa), .available = cpu_has(isa), .used = isa == used};
+        if (!row->available)
+            snprintf(row->why, sizeof row->why, "the processor lacks %s", isa_words(isa));
+        else if (row->used)
+            snprintf(row->why, sizeof row->why, "%s",
+                     is_forced ? "SKEIN_ISA forces it" : "the best that the processor has");
+        else if (is_forced)
+            snprintf(row->why, sizeof row->why, "SKEIN_ISA forces another");
+        else
+            snprintf(row->why, sizeof row->why, "%s is there, too, and faster", isa_name(used));
+        n++;
+    }
+    return n;
+}
 
 /* "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH …" gives "0.3.21". */
 static void blas_version(char *out, size_t size)
@@ -195,8 +260,12 @@ void engine_detect(struct engine_report out[static ENGINE_COUNT])
     enum isa isa;
     struct fault fault = {0};
     bool usable = isa_choose(&isa, &fault) == STATUS_OK;
-    uint32_t cores = usable_cores();
+    struct engine_box box = {0};
     char version[32];
+    uint32_t cores;
+
+    cores_fill(&box);
+    cores = box.n_cores;
     for (int i = 0; i < ENGINE_COUNT; i++) {
         out[i] = (struct engine_report){
             .kind = (enum engine_kind)i, .name = names[i], .available = usable};

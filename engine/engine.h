@@ -23,9 +23,27 @@ struct engine_box {
     uint32_t n_cores;      /* usable by this process: affinity and cgroup quota counted */
     uint64_t memory_bytes; /* of the box or its cgroup, whichever is less */
     uint64_t memory_available_bytes;
+    /* What makes these less than the box has; 0: nothing does. */
+    uint32_t n_processors;           /* of the box */
+    uint32_t n_affinity;             /* that this process may run on, where fewer */
+    double core_quota;               /* of its control groups */
+    uint64_t memory_installed_bytes; /* of the box */
+    uint64_t memory_limit_bytes;     /* of its control groups, where less */
 };
 
 void engine_box(struct engine_box *out);
+
+/* Instruction sets of this processor's family for which there are kernels, the least first. */
+enum { ENGINE_MAX_ISAS = 24 };
+struct engine_isa {
+    const char *name; /* what SKEIN_ISA takes */
+    bool available, used;
+    char why[96]; /* why it is used or not */
+};
+size_t engine_isas(struct engine_isa out[static ENGINE_MAX_ISAS]);
+/* OpenBLAS as it was built and the processor kind it took: "OpenBLAS 0.3.21 … Cooperlake". */
+const char *engine_blas_build(void);
+const char *engine_blas_core(void);
 /* Fills ENGINE_COUNT reports, in the order of automatic choice. */
 void engine_detect(struct engine_report out[static ENGINE_COUNT]);
 /* forced: a name, or NULL / "" / "auto" for the first available. A forced engine never falls back.
@@ -78,9 +96,10 @@ struct model_info {
 };
 
 /* Maps a GGUF file, all files of one that is split, or those of a Hugging Face folder (config.json
- * beside *.safetensors), and checks every length, offset and shape in it. Errors: NOT_FOUND, PERMISSION, IO,
- * FORMAT, TRUNCATED, LIMIT, UNSUPPORTED (a file version). An architecture or a tensor type that
- * cannot be run is not an error here: see model_runnable. Blocking: not for the loop thread. */
+ * beside *.safetensors), and checks every length, offset and shape in it. Errors: NOT_FOUND,
+ * PERMISSION, IO, FORMAT, TRUNCATED, LIMIT, UNSUPPORTED (a file version). An architecture or a
+ * tensor type that cannot be run is not an error here: see model_runnable. Blocking: not for the
+ * loop thread. */
 enum status model_open(const char *path, struct model **out, struct fault *fault) MUST_USE;
 /* A Hugging Face folder: a folder with a config.json in it. */
 bool model_is_folder(const char *path);
@@ -132,9 +151,10 @@ void model_costs_free(struct model_costs *costs);
 
 /* Writes the model as a GGUF v3 file, matrices in the type named ("Q8_0"; those whose rows are no
  * whole blocks in a type of shorter ones, F16 at last), vectors as they are. No tensor grows: one
- * that has as few bytes already keeps its type. Only "F32" decodes all there is. Streams: a few rows in memory at a time. The file
- * appears under its name once it is whole. Errors: INVALID (the type; the sentence lists them),
- * UNSUPPORTED (a tensor that cannot be read), IO, NO_MEMORY, CANCELLED. Blocking, for minutes. */
+ * that has as few bytes already keeps its type. Only "F32" decodes all there is. Streams: a few
+ * rows in memory at a time. The file appears under its name once it is whole. Errors: INVALID (the
+ * type; the sentence lists them), UNSUPPORTED (a tensor that cannot be read), IO, NO_MEMORY,
+ * CANCELLED. Blocking, for minutes. */
 struct model_convert {
     const char *path, *type;
     /* After each tensor; false: stop. May be NULL. */
@@ -249,8 +269,8 @@ enum status shard_logits(struct shard *shard, float *hidden, size_t n_rows, floa
  * running state (convolutions, delta nets; model_info.rewinds is false) cannot go back: there the
  * slot is empty afterwards, whatever from is, unless nothing lay behind it. */
 void shard_truncate(struct shard *shard, uint32_t slot, uint32_t from);
-/* For benchmarks: lengthens the slot to n_tokens without computing them. Its KV so far, at least one
- * block, is repeated, so all pages are there and are read as those of a long text are; what the
+/* For benchmarks: lengthens the slot to n_tokens without computing them. Its KV so far, at least
+ * one block, is repeated, so all pages are there and are read as those of a long text are; what the
  * layers then say means nothing. Errors: INVALID (less than a block to repeat, shorter than it is),
  * CONTEXT, NO_ROOM; the KV is unchanged on failure. */
 enum status shard_repeat(struct shard *shard, uint32_t slot, uint32_t n_tokens) MUST_USE;
