@@ -11,4 +11,8 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* The compiler forgets what it knows to lie at p: a load is cheaper than a register kept and spilt.
+ */
+#define READ_AGAIN(p) __asm__ volatile("" : "+r"(p))
+
 #endif

@@ -55,6 +55,7 @@ INLINE vi start_of(enum codes codes, int bias, const uint8_t *rec, int nt, int t
 INLINE void add_codes(vf *acc, int nt, enum codes codes, const vi c[8], vf scale, int bias,
                       const uint8_t *rec)
 {
+    READ_AGAIN(rec);
     UNROLL for (int t = 0; t < nt; t++)
     {
         vi start = start_of(codes, bias, rec, nt, t, 0);
@@ -70,21 +71,22 @@ INLINE void add_minimum(vf *acc, int nt, vf minus_min, const uint8_t *rec)
 }
 
 /* The sum of 16 columns, the first or the last of a record. */
-INLINE vf sum_half(enum codes codes, const vi c[8], int bias, int half, const uint8_t *rec, int nt,
+INLINE vf sum_half(enum codes codes, const vi c[4], int bias, int half, const uint8_t *rec, int nt,
                    int t)
 {
     vi start = start_of(codes, bias, rec, nt, t, 1 + half);
-    return vf_of_vi(dot_codes(codes, start, c + 4 * half, 4, act_codes(rec, t) + 16 * half));
+    return vf_of_vi(dot_codes(codes, start, c, 4, act_codes(rec, t) + 16 * half));
 }
 
 /* 32 columns with a scale for each 16. */
 INLINE void add_halves(vf *acc, int nt, enum codes codes, const vi c[8], const vf scale[2],
                        int bias, const uint8_t *rec)
 {
+    READ_AGAIN(rec);
     UNROLL for (int t = 0; t < nt; t++)
     {
         vf sum = vf_mul(sum_half(codes, c, bias, 0, rec, nt, t), scale[0]);
-        sum = vf_fma(sum_half(codes, c, bias, 1, rec, nt, t), scale[1], sum);
+        sum = vf_fma(sum_half(codes, c + 4, bias, 1, rec, nt, t), scale[1], sum);
         acc[t] = vf_fma(sum, act_scale(rec, nt, t), acc[t]);
     }
 }
@@ -93,10 +95,11 @@ INLINE void add_halves(vf *acc, int nt, enum codes codes, const vi c[8], const v
 INLINE void add_halves_min(vf *acc, int nt, const vi c[8], const vf scale[2], const vf min[2],
                            const uint8_t *rec)
 {
+    READ_AGAIN(rec);
     UNROLL for (int t = 0; t < nt; t++)
     {
         vf sum = vf_mul(sum_half(CODES_U4, c, NO_BIAS, 0, rec, nt, t), scale[0]);
-        sum = vf_fma(sum_half(CODES_U4, c, NO_BIAS, 1, rec, nt, t), scale[1], sum);
+        sum = vf_fma(sum_half(CODES_U4, c + 4, NO_BIAS, 1, rec, nt, t), scale[1], sum);
         sum = vf_fma(vf_of_vi(act_bias(rec, nt, t, 1, 0)), min[0], sum);
         sum = vf_fma(vf_of_vi(act_bias(rec, nt, t, 2, 0)), min[1], sum);
         acc[t] = vf_fma(sum, act_scale(rec, nt, t), acc[t]);

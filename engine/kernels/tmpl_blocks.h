@@ -17,20 +17,20 @@ INLINE vf block_half(const struct block *b, size_t plane)
 typedef void add_block(const struct block *b, const uint8_t *rec, int nt, vf *acc);
 
 /* head_bytes and body_bytes are those of a block of 16 rows. */
-INLINE void walk_blocks(const struct panel *p, const uint8_t *rec, int nt, vf *acc,
-                        size_t head_bytes, size_t body_bytes, add_block *add)
+INLINE void walk_blocks(const struct panel *p, const uint8_t *rec, int nt, vf *acc, int head_bytes,
+                        int body_bytes, add_block *add)
 {
     struct block b = {.heads = p->weights, .sub = p->sub};
     size_t strip_blocks = STRIP_COLS / ACT_BLOCK;
     for (size_t left = p->n_cols / ACT_BLOCK; left > 0; left -= b.strip) {
         b.strip = left < strip_blocks ? left : strip_blocks;
-        touch_heads(b.heads, b.strip * head_bytes, nt);
-        b.body = b.heads + b.strip * head_bytes + 4 * p->sub;
+        touch_heads(b.heads, b.strip * (size_t)head_bytes, nt);
+        b.body = b.heads + b.strip * (size_t)head_bytes + 4 * p->sub;
         for (b.at = 0; b.at < b.strip; b.at++, b.body += body_bytes, rec += ACT_BYTES * nt) {
-            fetch_ahead(b.body, body_bytes, nt);
+            fetch_ahead(b.body, body_bytes, 0, 1, nt);
             add(&b, rec, nt, acc);
         }
-        b.heads += b.strip * (head_bytes + body_bytes);
+        b.heads += b.strip * (size_t)(head_bytes + body_bytes);
     }
 }
 

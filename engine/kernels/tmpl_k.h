@@ -37,6 +37,8 @@ INLINE void part_of_k(const struct scales_min *s, size_t sub, int j, const uint8
                       const uint8_t *high, vf d, vf minus_min, const uint8_t *rec, int nt, vf *acc)
 {
     vi c[8];
+    if (nt > 4)
+        READ_AGAIN(high);
     UNROLL for (int u = 0; u < 8; u++)
     {
         c[u] = vi_shr_bytes(vi_load(q + 64 * u), 4 * (j % 2), 15);
@@ -53,13 +55,12 @@ INLINE void part_of_k(const struct scales_min *s, size_t sub, int j, const uint8
 
 /* high_bytes is what the fifth bits take in a block of 16 rows. */
 INLINE void tile_k_with_min(const struct panel *p, const uint8_t *rec, int nt, vf *acc,
-                            size_t high_bytes)
+                            int high_bytes)
 {
     const uint8_t *w = p->weights;
     for (size_t left = p->n_cols / K_COLS; left > 0; left--, w += 2304 + high_bytes) {
         struct scales_min s;
-        touch_heads(w, 256 + high_bytes, nt);
-        fetch_ahead(w, 256 + high_bytes, nt);
+        touch_heads(w, 256 + (size_t)high_bytes, nt);
         vf d = vf_half(w + p->sub * 2), zero = vf_set(0.0f);
         vf minus_min = vf_sub(zero, vf_half(w + 32 + p->sub * 2));
         const uint8_t *high = high_bytes == 0 ? NULL : w + 256 + p->sub * 4;
@@ -67,8 +68,7 @@ INLINE void tile_k_with_min(const struct panel *p, const uint8_t *rec, int nt, v
         unpack_scales_min(w + 64, &s);
         UNROLL for (int j = 0; j < K_BLOCKS; j++, rec += ACT_BYTES * nt)
         {
-            if (j % 2 == 0)
-                fetch_ahead(q + 512 * (j / 2), 512, nt);
+            fetch_ahead(w, 2304 + high_bytes, j, K_BLOCKS, nt);
             part_of_k(&s, p->sub, j, q + 512 * (j / 2), high, d, minus_min, rec, nt, acc);
         }
     }
@@ -84,21 +84,56 @@ INLINE void tile_q5_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc
     tile_k_with_min(p, rec, nt, acc, 512);
 }
 
-/* 32 columns, plane `plane` of four that 24 units hold: 0 and 2 in the low and high nibbles of the
- * first of three, 1 and 3 in those of the second, their upper bits in the third. */
+/* Four times 32 columns, the planes, are in 24 units: planes 0 and 2 in the low and high nibbles of
+ * the first of three, 1 and 3 in those of the second, their upper bits in the third. */
+INLINE vi codes_q6_k(vi low, vi high, int plane)
+{
+    vi top = plane < 2 ? vi_shl_bytes(high, 4 - 2 * plane, 0x30)
+                       : vi_shr_bytes(high, 2 * plane - 4, 0x30);
+    return vi_or(vi_shr_bytes(low, 4 * (plane / 2), 15), top);
+}
+
 INLINE void plane_q6_k(const uint8_t *q, const uint8_t *s, int plane, vf d, const uint8_t *rec,
                        int nt, vf *acc)
 {
     vi c[8];
-    UNROLL for (int u = 0; u < 8; u++)
-    {
-        vi low = vi_load(q + 192 * u + 64 * (plane % 2)), high = vi_load(q + 192 * u + 128);
-        vi top = plane < 2 ? vi_shl_bytes(high, 4 - 2 * plane, 0x30)
-                           : vi_shr_bytes(high, 2 * plane - 4, 0x30);
-        c[u] = vi_or(vi_shr_bytes(low, 4 * (plane / 2), 15), top);
-    }
+    READ_AGAIN(q);
+    UNROLL for (int u = 0; u < 8; u++) c[u] =
+        codes_q6_k(vi_load(q + 192 * u + 64 * (plane % 2)), vi_load(q + 192 * u + 128), plane);
     vf scale[2] = {vf_mul(d, vf_of_vi(vi_s8(s))), vf_mul(d, vf_of_vi(vi_s8(s + 16)))};
     add_halves(acc, nt, CODES_U6, c, scale, 5, rec);
+}
+
+/* The same sums for few rows of x, every unit read once and in order: 28 instead of 20 GB/s. The
+ * first 16 columns of all planes wait in `part` for the others. */
+INLINE void planes_q6_k(const uint8_t *q, const uint8_t *s, vf d, const uint8_t *rec, int nt,
+                        vf *acc)
+{
+    vf part[16];
+    UNROLL for (int half = 0; half < 2; half++)
+    {
+        vi raw[12];
+        UNROLL for (int i = 0; i < 12; i++)
+        {
+            raw[i] = vi_load(q + 768 * half + 64 * i);
+            vi_keep(&raw[i]);
+        }
+        UNROLL for (int plane = 0; plane < 4; plane++)
+        {
+            const uint8_t *r = rec + plane * ACT_BYTES * nt;
+            vf scale = vf_mul(d, vf_of_vi(vi_s8(s + 32 * plane + 16 * half)));
+            vi c[4];
+            UNROLL for (int u = 0; u < 4; u++) c[u] =
+                codes_q6_k(raw[3 * u + plane % 2], raw[3 * u + 2], plane);
+            UNROLL for (int t = 0; t < nt; t++)
+            {
+                vf sum = sum_half(CODES_U6, c, 5, half, r, nt, t), *kept = &part[4 * t + plane];
+                *kept = half == 0 ? vf_mul(sum, scale) : vf_fma(sum, scale, *kept);
+                if (half == 1)
+                    acc[t] = vf_fma(*kept, act_scale(r, nt, t), acc[t]);
+            }
+        }
+    }
 }
 
 INLINE void tile_q6_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc)
@@ -111,10 +146,14 @@ INLINE void tile_q6_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc
             const uint8_t *q = w + n * 288 + b * 3072 + p->sub * 4, *s = w + b * 256 + p->sub;
             vf d = vf_half(w + n * 256 + b * 32 + p->sub * 2);
             for (int half = 0; half < 2; half++, q += 1536, s += 128) {
-                touch_heads(q, 1536, nt);
-                fetch_ahead(q, 1536, nt);
-                UNROLL for (int plane = 0; plane < 4; plane++, rec += ACT_BYTES * nt)
-                    plane_q6_k(q, s + 32 * plane, plane, d, rec, nt, acc);
+                if (nt <= 4)
+                    planes_q6_k(q, s, d, rec, nt, acc);
+                UNROLL for (int plane = 0; nt > 4 && plane < 4; plane++)
+                {
+                    fetch_ahead(q, 1536, plane, 4, nt);
+                    plane_q6_k(q, s + 32 * plane, plane, d, rec + plane * ACT_BYTES * nt, nt, acc);
+                }
+                rec += 4 * ACT_BYTES * nt;
             }
         }
     }
@@ -138,6 +177,8 @@ INLINE void part_of_q3_k(const uint8_t *s, int j, const uint8_t *q, const uint8_
                          const uint8_t *rec, int nt, vf *acc)
 {
     vi c[8];
+    if (nt > 4)
+        READ_AGAIN(high);
     UNROLL for (int u = 0; u < 8; u++)
     {
         vi raw = vi_load(high + 64 * u);
@@ -162,9 +203,11 @@ INLINE void tile_q3_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc
             vf d = vf_half(w + n * 192 + b * 32 + p->sub * 2);
             unpack_scales_q3_k(w + b * 192, s);
             touch_heads(high, 1024, nt);
-            fetch_ahead(high, 1536, nt);
             UNROLL for (int j = 0; j < K_BLOCKS; j++, rec += ACT_BYTES * nt)
+            {
+                fetch_ahead(high, 1536, j, K_BLOCKS, nt);
                 part_of_q3_k(s + 32 * j + p->sub, j, q + 512 * (j / 4), high, d, rec, nt, acc);
+            }
         }
     }
 }
@@ -191,10 +234,12 @@ INLINE void tile_q2_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc
     for (size_t left = p->n_cols / K_COLS; left > 0; left--, w += 1344) {
         const uint8_t *s = w + 64 + p->sub, *q = w + 320 + p->sub * 4;
         touch_heads(w, 320, nt);
-        fetch_ahead(w, 1344, nt);
         vf d = vf_half(w + p->sub * 2), min = vf_half(w + 32 + p->sub * 2);
         UNROLL for (int j = 0; j < K_BLOCKS; j++, rec += ACT_BYTES * nt)
+        {
+            fetch_ahead(w, 1344, j, K_BLOCKS, nt);
             part_of_q2_k(s + 32 * j, j, q + 512 * (j / 4), d, min, rec, nt, acc);
+        }
     }
 }
 
@@ -215,12 +260,11 @@ INLINE void tile_iq4_xs(const struct panel *p, const uint8_t *rec, int nt, vf *a
     for (size_t left = p->n_cols / K_COLS; left > 0; left--, w += 2176) {
         const uint8_t *q = w + 128 + p->sub * 4;
         touch_heads(w, 128, nt);
-        fetch_ahead(w, 128, nt);
         vf d = vf_half(w + p->sub * 2);
         UNROLL for (int j = 0; j < K_BLOCKS; j++, q += 256, rec += ACT_BYTES * nt)
         {
             vi c[8];
-            fetch_ahead(q, 256, nt);
+            fetch_ahead(w, 2176, j, K_BLOCKS, nt);
             look_up_nibbles(c, q, table);
             add_codes(acc, nt, CODES_SIGNED, c, scale_iq4_xs(w + 32 + p->sub, j, d), NO_BIAS, rec);
         }
