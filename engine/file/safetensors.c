@@ -4,7 +4,7 @@
  * behind the header; `__metadata__` is for people. The length is bounded before the JSON is read,
  * shapes are multiplied with overflow checks and must fit the offsets exactly, and the offsets must
  * lie within the file. Tensors may overlap or leave gaps: reading is all we do. Types that the
- * engine cannot compute with (integers, FP8) keep their name, so that a message can say it.
+ * engine cannot compute with (integers, 8-bit floats) keep their name, so that a message can say it.
  *
  * Source: the format's description in the safetensors project. */
 #include "engine/file/safetensors.h"
@@ -39,6 +39,7 @@ static const struct {
     {"BOOL", TENSOR_TYPE_LIMIT, 1},
     {"F8_E4M3", TENSOR_TYPE_LIMIT, 1},
     {"F8_E5M2", TENSOR_TYPE_LIMIT, 1},
+    {"F8_E8M0", TENSOR_TYPE_LIMIT, 1},
 };
 
 static bool whole_number(const json_t *value, uint64_t *out)

@@ -186,6 +186,16 @@ static enum status index_names(const json_t *index, json_t *names, struct fault 
     return STATUS_OK;
 }
 
+const struct safetensor *hf_tensor_find(const struct hf *hf, const char *name)
+{
+    struct safetensor wanted = {.name = name};
+    const struct safetensor *key = &wanted, *const * found;
+
+    found =
+        hf->n_tensors ? bsearch(&key, hf->tensors, hf->n_tensors, sizeof(void *), by_name) : NULL;
+    return found ? *found : NULL;
+}
+
 /* What the index says is there must be there: a shard that was left out is found by its tensors. */
 static enum status index_check(const struct hf *hf, const json_t *index, struct fault *fault)
 {
@@ -194,10 +204,7 @@ static enum status index_check(const struct hf *hf, const json_t *index, struct 
 
     json_object_foreach(json_object_get(index, "weight_map"), tensor, value)
     {
-        struct safetensor wanted = {.name = tensor};
-        const struct safetensor *key = &wanted;
-
-        if (!bsearch(&key, hf->tensors, hf->n_tensors, sizeof(void *), by_name))
+        if (!hf_tensor_find(hf, tensor))
             return fault_set(fault, STATUS_FORMAT,
                              "tensor %.100s is in the index, but not in %.100s", tensor,
                              json_string_value(value));
@@ -266,14 +273,16 @@ static void choose_arch(struct hf_build *build)
     const json_t *list = json_object_get(build->root, "architectures");
     const char *name = json_string_value(json_array_get(list, 0));
     json_t *text = json_object_get(build->root, "text_config");
-    char names[sizeof build->fault->text - 120];
+    const char *type = json_string_value(json_object_get(build->root, "model_type"));
+    char names[sizeof build->fault->text - 130];
 
     build->row = name ? hf_arch_find(name) : NULL;
     build->config = build->root;
     if (!name)
         hf_fail(build, STATUS_FORMAT, "config.json does not name an architecture");
     else if (!build->row)
-        hf_fail(build, STATUS_UNSUPPORTED, "architecture `%.60s` is not supported; skein runs %s",
+        hf_fail(build, STATUS_UNSUPPORTED,
+                "model type `%.30s` (%.40s) is not supported; skein runs %s", type ? type : "",
                 name, hf_arch_names(names, sizeof names));
     else if ((build->row->flags & HF_TEXT_CONFIG) && json_is_object(text))
         build->config = text;
@@ -355,7 +364,7 @@ void hf_free(struct hf **hf_in)
     mem_free(hf->files);
     mem_free(hf->tensors);
     mem_free(hf->sources);
-    mem_free(hf->parts);
+    mem_free(hf->pieces);
     buffer_free(&hf->header);
     mem_free(hf);
     *hf_in = NULL;

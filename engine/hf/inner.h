@@ -16,7 +16,9 @@ enum {
     HF_MAX_INDEX_BYTES = 32 << 20,
     HF_MAX_TOKENIZER_BYTES = 64 << 20,
     HF_MAX_LAYERS = 1024,
-    HF_MAX_EXPERTS = 4096
+    HF_MAX_EXPERTS = 4096,
+    HF_MAX_HEADS = 4096,
+    HF_MAX_PIECES = 1 << 21 /* of all tensors together: experts, heads, parts */
 };
 
 struct hf_file {
@@ -31,27 +33,67 @@ struct hf {
     size_t n_tensors;
     struct buffer header;          /* the GGUF header that was made */
     struct tensor_source *sources; /* [tensors of the header] */
-    const uint8_t **parts;         /* of all sources */
+    struct source_piece *pieces;   /* of all sources */
     float **vectors;               /* [n_vectors] that no file has */
     size_t n_vectors;
 };
 
 /* What is particular to an architecture in its HF form. */
 enum hf_flags {
-    HF_PAIRS = 1,          /* query and key rows go from halves to pairs */
-    HF_NORM_ONE = 2,       /* norms are kept without their 1 */
-    HF_CONV1D = 4,         /* matrices of the layers are transposed */
-    HF_WINDOW = 8,         /* the engine has sliding windows for it */
-    HF_SUM_FREE = 16,      /* experts' weights are not divided by their sum */
-    HF_SUM_ONE = 32,       /* they are */
-    HF_TEXT_CONFIG = 64,   /* may be the text part of a model that also sees */
-    HF_QUERY_SCALAR = 128, /* query_pre_attn_scalar */
-    HF_GRANITE = 256,      /* multipliers */
-    HF_TIED = 512          /* tied where config.json does not say */
+    HF_PAIRS = 1,           /* query and key rows go from halves to pairs */
+    HF_NORM_ONE = 2,        /* norms are kept without their 1 */
+    HF_CONV1D = 4,          /* matrices of the layers are transposed */
+    HF_WINDOW = 8,          /* the engine has sliding windows for it */
+    HF_SUM_FREE = 16,       /* experts' weights are not divided by their sum */
+    HF_SUM_ONE = 32,        /* they are */
+    HF_TEXT_CONFIG = 64,    /* may be the text part of a model that also sees */
+    HF_QUERY_SCALAR = 128,  /* query_pre_attn_scalar */
+    HF_GRANITE = 256,       /* multipliers */
+    HF_TIED = 512,          /* tied where config.json does not say */
+    HF_MULTI_QUERY = 1024,  /* one KV head where multi_query says so */
+    HF_LATENT = 2048,       /* multi-head latent attention */
+    HF_DELTA = 4096,        /* layers with a gated delta net */
+    HF_CONV = 8192,         /* layers with a short convolution */
+    HF_DEPTH_SCALES = 16384 /* scale_emb, scale_depth, dim_model_base */
 };
 
-struct hf_name { /* of a tensor, after the layer's prefix and before ".weight" */
+/* Which part of a stored tensor becomes which of GGUF's. */
+enum hf_cut {
+    HF_WHOLE,
+    HF_FIRST_HALF, /* of the rows */
+    HF_SECOND_HALF,
+    HF_EVEN, /* rows */
+    HF_ODD,
+    HF_GROUPED, /* queries, key and value of each KV head lie together; GGUF has all queries first
+                 */
+    HF_GROUPED_Q,
+    HF_GROUPED_K,
+    HF_GROUPED_V,
+    HF_JOIN_1, /* below one another they are one matrix */
+    HF_JOIN_2,
+    HF_JOIN_3,
+    HF_STACK,    /* vectors that are a tensor each become rows */
+    HF_LATENT_K, /* per head the rows of the key part, transposed */
+    HF_LATENT_V,
+    HF_DELTA_QKV, /* per key head query, key, values, gates */
+    HF_DELTA_GATE,
+    HF_SQUEEZE,   /* without dimensions of 1 */
+    HF_MINUS_EXP, /* -exp(x) */
+    HF_BARE,      /* without the 1 that HF_NORM_ONE adds */
+    HF_CUTS,
+    HF_TRANSPOSED = 64 /* and stored as [columns, rows] */
+};
+
+/* Of a tensor, after the layer's prefix and before ".weight" or ".bias"; or with that, where `to`
+ * has it too. */
+struct hf_name {
     const char *from, *to;
+    unsigned cut;
+};
+
+struct hf_key { /* a member of config.json under GGUF's key */
+    const char *from, *to;
+    enum gguf_kind kind; /* U32, F32, BOOL */
 };
 
 struct hf_arch {
@@ -61,6 +103,8 @@ struct hf_arch {
     unsigned flags;
     const struct hf_name *names; /* before the common ones; ended by NULL */
     const char *defaults;        /* JSON: members that such files leave out; NULL: none */
+    const char *must;            /* JSON: what members must be where they are there; NULL: none */
+    const struct hf_key *keys;   /* beside the common ones; ended by NULL; may be NULL */
 };
 
 struct hf_build {
@@ -71,6 +115,9 @@ struct hf_build {
     json_t *config; /* the part that describes the text model */
     struct gguf_writer writer;
     uint32_t n_layers, n_heads, n_kv_heads, head_dim, n_vocab;
+    uint32_t nope_dim, value_dim;                                /* of a latent head */
+    uint32_t delta_keys, delta_values, delta_k_dim, delta_v_dim; /* heads and their widths */
+    uint64_t block_rows, block_cols;                             /* of 8-bit weights' scales */
     /* Divisors of the rotation's angles that become tensors; NULL: none. */
     float *rope_freqs, *rope_long, *rope_short; /* [n_rope_pairs], of hf->vectors */
     uint32_t n_rope_pairs;
@@ -88,14 +135,38 @@ enum status hf_read_text(const char *folder, const char *name, size_t max_bytes,
 /* A file name of the folder itself: no way out of it. */
 bool hf_name_is_proper(const char *name);
 enum status hf_map_files(struct hf *hf, const char *folder, struct fault *fault) MUST_USE;
+const struct safetensor *hf_tensor_find(const struct hf *hf, const char *name);
 
 /* ---- arch.c */
 const struct hf_arch *hf_arch_find(const char *name);
 const char *hf_arch_names(char *out, size_t out_size);
-/* GGUF's name for a tensor, or NULL: `part` is what stands after the layer's prefix, without
- * ".weight". */
-const char *hf_layer_name(const struct hf_arch *row, const char *part, size_t n_bytes);
-const char *hf_model_name(const char *name, size_t n_bytes);
+
+/* ---- names.c */
+/* Entries for a tensor, in a list: *at is NULL for the first and is set to go on with. NULL: no
+ * more. `part` is what stands after the layer's prefix, or all of it; *number is what stood in
+ * place of a `*`, UINT32_MAX without one. */
+const struct hf_name *hf_layer_name(const struct hf_arch *row, const char *part, size_t n_bytes,
+                                    const struct hf_name **at, uint32_t *number);
+const struct hf_name *hf_model_name(const char *name, size_t n_bytes);
+
+/* ---- layout.c */
+struct hf_item { /* a tensor of the folder, or a part of one, under GGUF's name */
+    char name[128];
+    uint32_t number; /* of an expert, a part or a head; UINT32_MAX: not one of several */
+    unsigned cut;
+    const struct safetensor *tensor;
+};
+/* Where items[0..n), which differ in the number only, have their values, and the shape and type
+ * that GGUF gives them. pieces has room for hf_pieces(…) of them. */
+uint64_t hf_pieces(const struct hf_build *build, const struct hf_item *items, uint32_t n);
+struct hf_table_entry {
+    enum tensor_type type;
+    uint32_t n_dims;
+    uint64_t dims[4];
+};
+void hf_describe(struct hf_build *build, const struct hf_item *items, uint32_t n,
+                 struct source_piece *pieces, struct tensor_source *source,
+                 struct hf_table_entry *entry);
 
 /* ---- config.c, rope.c, tensors.c, tokenizer.c: parts of the header. Failures go to build->status
  * and build->fault. */
@@ -105,7 +176,8 @@ void hf_write_rope(struct hf_build *build);
 void hf_write_tensors(struct hf_build *build);
 void hf_write_tokenizer(struct hf_build *build);
 
-/* Members of config.json under one of several names: "a|b". null counts as missing. */
+/* Members of config.json under one of several names: "a|b.c", a dot leading into an object. null
+ * counts as missing. */
 json_t *hf_member(const json_t *object, const char *names);
 /* false where it is missing; a value of another kind or range is a failure. */
 bool hf_u32(struct hf_build *build, const json_t *object, const char *names, uint32_t *out);

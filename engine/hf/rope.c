@@ -120,7 +120,15 @@ static void write_yarn(struct hf_build *build, const json_t *scaling)
         hf_f32(build, scaling, "mscale_all_dim", &weight_all) && weight > 0 && weight_all > 0)
         wanted = yarn_magnitude(factor, weight) / yarn_magnitude(factor, weight_all);
     (void)hf_f32(build, scaling, "attention_factor", &wanted);
-    hf_key_f32(build, "rope.scaling.attn_factor", wanted / yarn_magnitude(factor, 1));
+    if (build->row->flags & HF_LATENT) { /* there the magnitude goes to the scores */
+        float log_weight = 0;
+
+        (void)hf_f32(build, scaling, "mscale_all_dim", &log_weight);
+        hf_key_f32(build, "rope.scaling.attn_factor", wanted);
+        hf_key_f32(build, "rope.scaling.yarn_log_multiplier", 0.1f * log_weight);
+    } else {
+        hf_key_f32(build, "rope.scaling.attn_factor", wanted / yarn_magnitude(factor, 1));
+    }
     if (hf_f32(build, scaling, "beta_fast", &beta))
         hf_key_f32(build, "rope.scaling.yarn_beta_fast", beta);
     if (hf_f32(build, scaling, "beta_slow", &beta))
@@ -161,10 +169,11 @@ void hf_write_rope(struct hf_build *build)
 
     scaling = scaling ? scaling : both ? both : hf_member(config, "rope_scaling");
     if (!hf_f32(build, both ? scaling : config, "rope_theta", &base))
-        (void)hf_f32(build, config, "rope_theta", &base);
-    if (!hf_f32(build, config, "partial_rotary_factor|rope_pct", &share))
+        (void)hf_f32(build, config, "rope_theta|rotary_emb_base", &base);
+    if (!hf_f32(build, config, "partial_rotary_factor|rope_pct|rotary_pct", &share))
         (void)hf_f32(build, scaling, "partial_rotary_factor", &share);
     n_rot = (uint32_t)((float)build->head_dim * (share > 0 && share <= 1 ? share : 1));
+    (void)hf_u32(build, config, "rotary_dim", &n_rot);
     build->n_rope_pairs = n_rot / 2;
     hf_key_u32(build, "rope.dimension_count", n_rot);
     hf_key_f32(build, "rope.freq_base", base);

@@ -173,11 +173,11 @@ void hf_write_template(struct hf_build *build)
 static void write_sampling(struct hf_build *build, const json_t *generation)
 {
     static const struct hf_name floats[] = {
-        {"temperature", "general.sampling.temp"},
-        {"top_p", "general.sampling.top_p"},
-        {"min_p", "general.sampling.min_p"},
-        {"typical_p", "general.sampling.typical_p"},
-        {"repetition_penalty", "general.sampling.penalty_repeat"},
+        {"temperature", "general.sampling.temp", 0},
+        {"top_p", "general.sampling.top_p", 0},
+        {"min_p", "general.sampling.min_p", 0},
+        {"typical_p", "general.sampling.typical_p", 0},
+        {"repetition_penalty", "general.sampling.penalty_repeat", 0},
     };
     const json_t *top_k = hf_member(generation, "top_k");
     uint32_t n;

@@ -1,31 +1,25 @@
 /* The tensor table: names, shapes and sources.
  *
- * The folder's tensors are visited in the order of their names. Each is given GGUF's name; experts,
- * which are a tensor each here, are gathered under one name and become the matrices of a tensor of
- * three dimensions. GGUF names dimensions from the fastest on, so shapes are reversed. A tensor
+ * The folder's tensors are visited in the order of their names. Each is given GGUF's name, or
+ * several where it is cut; experts and other parts that are a tensor each are gathered under one.
+ * What becomes of their values is layout.c's matter. A tensor
  * whose name is not known goes into the table as it is: the binder (engine/model/tensors.c) refuses
  * it by name. Layers past the last one (multi-token prediction) and the other senses of a model
  * that also sees are left out.
  *
- * What fails: types that the engine cannot compute with, experts that are missing or differ in type
- * or shape. Memory is a small multiple of the number of tensors. */
+ * What fails: two tensors of one name, and what layout.c refuses. Memory is a small multiple of the
+ * number of tensors. */
 #include "engine/hf/inner.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 128 };
-
-struct item { /* a tensor of the folder under GGUF's name */
-    char name[NAME_BYTES];
-    uint32_t expert; /* UINT32_MAX: not one of several */
-    const struct safetensor *tensor;
-};
+enum { NAME_BYTES = sizeof(((struct hf_item *)0)->name) };
 
 struct items {
-    struct item *list;
-    size_t n;
+    struct hf_item *list;
+    size_t n, capacity;
 };
 
 /* ---------------------------------------------------------------- names */
@@ -74,7 +68,8 @@ static const char *plain_name(const struct hf_build *build, const char *name,
 /* What follows "model.layers.N."; NULL: not of a layer. */
 static const char *layer_part(const char *name, uint32_t *layer)
 {
-    static const char *const prefixes[] = {"model.layers.", "transformer.h.", "h."};
+    static const char *const prefixes[] = {"model.layers.", "transformer.h.", "gpt_neox.layers.",
+                                           "transformer.blocks.", "h."};
     const char *rest = NULL;
     char *end;
     unsigned long n;
@@ -90,20 +85,80 @@ static const char *layer_part(const char *name, uint32_t *layer)
     return end + 1;
 }
 
-static uint32_t expert_of(const char *part)
+/* What goes along with a weight and is found from there, or is not used. */
+static bool is_companion(const char *name)
 {
-    const char *at = strstr(part, "experts.");
-    unsigned long n;
+    static const char *const ends[] = {".weight_scale", ".weight_scale_inv", ".input_scale",
+                                       "_proj_scales",  ".activation_scale", ".k_scale",
+                                       ".v_scale"};
+    size_t n = strlen(name);
 
-    if (!at || at[8] < '0' || at[8] > '9')
-        return UINT32_MAX;
-    n = strtoul(at + 8, NULL, 10);
-    return n < HF_MAX_EXPERTS ? (uint32_t)n : HF_MAX_EXPERTS;
+    for (size_t i = 0; i < COUNT_OF(ends); i++) {
+        size_t m = strlen(ends[i]);
+
+        if (n > m && strcmp(name + n - m, ends[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
-/* false: the tensor is left out. */
-static bool name_item(const struct hf_build *build, const struct safetensor *tensor,
-                      struct item *out)
+static struct hf_item *item_new(struct hf_build *build, struct items *items,
+                                const struct safetensor *tensor)
+{
+    if (items->n == items->capacity) {
+        size_t more = items->capacity + items->capacity / 2 + 64;
+        struct hf_item *grown = mem_resize(items->list, more, sizeof *grown);
+
+        if (!grown) {
+            hf_fail(build, STATUS_NO_MEMORY, "out of memory");
+            return NULL;
+        }
+        items->list = grown;
+        items->capacity = more;
+    }
+    items->list[items->n] = (struct hf_item){.tensor = tensor, .number = UINT32_MAX};
+    return &items->list[items->n++];
+}
+
+/* Number of a part where the name does not have it. */
+static uint32_t number_of(unsigned cut, uint32_t number)
+{
+    cut &= HF_TRANSPOSED - 1;
+    return cut >= HF_JOIN_1 && cut <= HF_JOIN_3 ? cut - HF_JOIN_1 : number;
+}
+
+/* Adds what a tensor of a layer becomes, under the entries for its name up to n bytes; false: there
+ * are none. `suffix` is what GGUF's name ends with, unless the entry has it. */
+static bool add_layer_items(struct hf_build *build, struct items *items,
+                            const struct safetensor *tensor, uint32_t layer, const char *part,
+                            size_t n, const char *suffix)
+{
+    const struct hf_name *at = NULL, *found;
+    uint32_t number;
+    bool known = false;
+
+    while ((found = hf_layer_name(build->row, part, n, &at, &number)) != NULL) {
+        struct hf_item *item;
+
+        known = true;
+        if (!*found->to)
+            continue;
+        item = item_new(build, items, tensor);
+        if (!item)
+            return true;
+        item->cut = found->cut;
+        item->number = number_of(found->cut, number);
+        (void)snprintf(item->name, NAME_BYTES, "blk.%u.%s%s", layer, found->to, suffix);
+    }
+    return known;
+}
+
+static bool has_weight_suffix(const char *suffix)
+{
+    return suffix && (strcmp(suffix, ".weight") == 0 || strcmp(suffix, ".bias") == 0);
+}
+
+static void add_item(struct hf_build *build, struct items *items, const struct safetensor *tensor)
 {
     char plain[NAME_BYTES];
     const char *name = plain_name(build, tensor->name, plain);
@@ -111,202 +166,160 @@ static bool name_item(const struct hf_build *build, const struct safetensor *ten
     const char *part = layer_part(name, &layer);
     const char *whole = part ? part : name;
     const char *suffix = strrchr(whole, '.');
-    size_t n = suffix ? (size_t)(suffix - whole) : strlen(whole);
-    bool is_weight = suffix && (strcmp(suffix, ".weight") == 0 || strcmp(suffix, ".bias") == 0);
-    bool is_pick = suffix && strcmp(suffix, ".e_score_correction_bias") == 0;
-    const char *known;
+    size_t n = has_weight_suffix(suffix) ? (size_t)(suffix - whole) : strlen(whole);
+    const struct hf_name *found;
+    struct hf_item *item;
 
-    if ((part && layer >= build->n_layers) || is_other_sense(name))
-        return false;
-    if (is_pick)
-        n = strlen(whole) - strlen("_bias");
-    known = part ? hf_layer_name(build->row, whole, n) : hf_model_name(whole, n);
-    if (!known || (!is_weight && !is_pick)) { /* a name without ".weight", such as a buffer */
-        const char *buffer = part ? hf_layer_name(build->row, whole, strlen(whole))
-                                  : hf_model_name(whole, strlen(whole));
-
-        known = buffer && !*buffer ? buffer : known && (is_weight || is_pick) ? known : NULL;
-    }
-    if (known && !*known)
-        return false;
-    out->tensor = tensor;
-    out->expert = known && part ? expert_of(part) : UINT32_MAX;
-    if (!known)
-        (void)snprintf(out->name, NAME_BYTES, "%.120s", tensor->name);
-    else if (part)
-        (void)snprintf(out->name, NAME_BYTES, "blk.%u.%s%s", layer, known,
-                       is_pick ? ".bias" : suffix);
+    if ((part && layer >= build->n_layers) || is_other_sense(name) || is_companion(name))
+        return;
+    if (part && has_weight_suffix(suffix) &&
+        add_layer_items(build, items, tensor, layer, part, n, suffix))
+        return;
+    if (part && add_layer_items(build, items, tensor, layer, part, strlen(part), ""))
+        return;
+    found = part ? NULL : hf_model_name(whole, n);
+    if (found && !*found->to)
+        return;
+    item = item_new(build, items, tensor);
+    if (!item)
+        return;
+    if (found && has_weight_suffix(suffix))
+        (void)snprintf(item->name, NAME_BYTES, "%s%s", found->to, suffix);
     else
-        (void)snprintf(out->name, NAME_BYTES, "%s%s", known, suffix);
-    return true;
+        (void)snprintf(item->name, NAME_BYTES, "%.120s", tensor->name);
 }
 
-static int by_name_and_expert(const void *a, const void *b)
+static int by_name_and_number(const void *a, const void *b)
 {
-    const struct item *x = a, *y = b;
+    const struct hf_item *x = a, *y = b;
     int order = strcmp(x->name, y->name);
 
     if (order)
         return order;
-    return x->expert < y->expert ? -1 : x->expert > y->expert;
+    return x->number < y->number ? -1 : x->number > y->number;
 }
 
 /* A tied head may be in the file a second time. */
-static bool is_tied_copy(const struct hf_build *build, const struct item *item)
+static bool head_is_tied(const struct hf_build *build)
 {
-    bool tied = hf_bool(build->config, "tie_word_embeddings",
-                        hf_bool(build->root, "tie_word_embeddings", build->row->flags & HF_TIED));
-
-    return tied && strcmp(item->name, "output.weight") == 0;
+    return hf_bool(build->config, "tie_word_embeddings",
+                   hf_bool(build->root, "tie_word_embeddings", build->row->flags & HF_TIED));
 }
 
 static void gather(struct hf_build *build, struct items *items)
 {
-    items->list = MEM_NEW_N(struct item, build->hf->n_tensors);
-    if (!items->list) {
-        hf_fail(build, STATUS_NO_MEMORY, "out of memory");
-        return;
-    }
-    for (size_t i = 0; i < build->hf->n_tensors; i++) {
-        struct item *item = &items->list[items->n];
+    bool tied = head_is_tied(build);
 
-        if (name_item(build, build->hf->tensors[i], item) && !is_tied_copy(build, item))
-            items->n++;
+    for (size_t i = 0; i < build->hf->n_tensors && !build->status; i++) {
+        size_t before = items->n;
+
+        add_item(build, items, build->hf->tensors[i]);
+        if (tied && items->n > before &&
+            strcmp(items->list[items->n - 1].name, "output.weight") == 0)
+            items->n--;
     }
     if (items->n)
-        qsort(items->list, items->n, sizeof *items->list, by_name_and_expert);
+        qsort(items->list, items->n, sizeof *items->list, by_name_and_number);
 }
 
-/* ---------------------------------------------------------------- sources */
+/* ---------------------------------------------------------------- the table */
 
-static bool name_ends(const char *name, const char *end)
+/* One tensor of the table from items[0..n), which differ in the number only. */
+static void add_tensor(struct hf_build *build, const struct hf_item *items, uint32_t n,
+                       struct tensor_source *source, struct source_piece *pieces)
 {
-    size_t n = strlen(name), m = strlen(end);
+    struct hf_table_entry entry = {0};
+    uint64_t n_values = 1;
+    const struct tensor_type_info *info;
 
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
-static bool name_has(const char *name, const char *part)
-{
-    return strstr(name, part) != NULL;
-}
-
-/* Where the folder's layout differs from GGUF's. */
-static void describe(const struct hf_build *build, const struct item *item,
-                     struct tensor_source *source)
-{
-    unsigned flags = build->row->flags;
-    bool query_or_key = name_has(item->name, ".attn_q.") || name_has(item->name, ".attn_k.");
-
-    if ((flags & HF_PAIRS) && query_or_key)
-        source->half_rows = build->head_dim / 2;
-    if ((flags & HF_NORM_ONE) && name_ends(item->name, "norm.weight"))
-        source->add = 1;
-    if ((flags & HF_CONV1D) && item->tensor->n_dims == 2 && strncmp(item->name, "blk.", 4) == 0)
-        source->transposed = true;
-}
-
-/* The type in the table: vectors and small tables are F32 in every GGUF file. */
-static enum tensor_type table_type(const struct item *item, const struct tensor_source *source)
-{
-    bool vector = item->tensor->n_dims < 2 || name_has(item->name, "ffn_gate_inp") ||
-                  name_has(item->name, "position_embd");
-
-    return vector || source->add != 0 ? TENSOR_F32 : source->type;
-}
-
-/* One tensor of the table from items[0..n), which differ in the expert only. */
-static void add_tensor(struct hf_build *build, const struct item *items, uint32_t n,
-                       struct tensor_source *source, const uint8_t **parts)
-{
-    const struct safetensor *first = items[0].tensor;
-    uint64_t dims[4], n_values = 1;
-    uint32_t n_dims = first->n_dims ? first->n_dims : 1;
-    enum tensor_type type;
-
-    source->type = (enum tensor_type)first->type;
-    source->parts = parts;
-    source->n_parts = n;
-    describe(build, &items[0], source);
-    if (n_dims > 2 || (items[0].expert != UINT32_MAX && n_dims != 2)) {
-        hf_fail(build, STATUS_UNSUPPORTED, "tensor %.100s has %u dimensions", first->name, n_dims);
-        return;
+    hf_describe(build, items, n, pieces, source, &entry);
+    info = tensor_type_info((uint32_t)entry.type);
+    for (uint32_t d = 0; d < entry.n_dims && !build->status; d++) {
+        if (__builtin_mul_overflow(n_values, entry.dims[d], &n_values) || n_values > INT64_MAX / 8)
+            hf_fail(build, STATUS_LIMIT, "tensor %.100s is too large", items[0].tensor->name);
     }
-    for (uint32_t i = 0; i < n; i++) {
-        parts[i] = items[i].tensor->data;
-        if (items[i].tensor->type != first->type || items[i].tensor->n_bytes != first->n_bytes ||
-            items[i].tensor->dims[0] != first->dims[0])
-            hf_fail(build, STATUS_FORMAT, "tensor %.100s differs in shape or type from %.100s",
-                    items[i].tensor->name, first->name);
-        if (items[i].expert != UINT32_MAX && items[i].expert != i)
-            hf_fail(build, STATUS_FORMAT, "expert %u of %.60s is missing", i, items[0].name);
-    }
-    for (uint32_t d = 0; d < n_dims; d++)
-        dims[d] = first->dims[source->transposed ? d : n_dims - 1 - d];
-    if (source->half_rows && dims[n_dims - 1] % (2 * (uint64_t)source->half_rows))
-        hf_fail(build, STATUS_FORMAT, "tensor %.100s does not consist of whole heads", first->name);
-    if (items[0].expert != UINT32_MAX)
-        dims[n_dims++] = n;
-    type = table_type(&items[0], source);
-    for (uint32_t d = 0; d < n_dims; d++) {
-        if (__builtin_mul_overflow(n_values, dims[d], &n_values) || n_values > INT64_MAX / 8)
-            hf_fail(build, STATUS_LIMIT, "tensor %.100s is too large", first->name);
-    }
-    gguf_write_tensor(&build->writer, items[0].name, strlen(items[0].name), n_dims, dims, type,
-                      n_values * tensor_type_info((uint32_t)type)->block_bytes);
+    if (!build->status)
+        gguf_write_tensor(&build->writer, items[0].name, strlen(items[0].name), entry.n_dims,
+                          entry.dims, entry.type,
+                          n_values / info->block_values * info->block_bytes);
 }
 
-static void add_vector(struct hf_build *build, const char *name, float *values,
-                       struct tensor_source *source, const uint8_t **part)
+static void add_vector(struct hf_build *build, const char *name, const float *values,
+                       struct tensor_source *source, struct source_piece *piece)
 {
     uint64_t n = build->n_rope_pairs;
 
-    *part = (const uint8_t *)values;
-    *source = (struct tensor_source){.type = TENSOR_F32, .n_parts = 1, .parts = part};
+    if (!values)
+        return;
+    *piece = (struct source_piece){
+        .data = (const uint8_t *)values, .n_bytes = n * sizeof(float), .n_rows = n};
+    *source = (struct tensor_source){.type = TENSOR_F32,
+                                     .n_matrices = 1,
+                                     .n_joined = 1,
+                                     .pieces = piece,
+                                     .stored_cols = n,
+                                     .vector = true};
     gguf_write_tensor(&build->writer, name, strlen(name), 1, &n, TENSOR_F32, n * sizeof(float));
+}
+
+/* Items of the same name from `at` on. */
+static size_t same_name(const struct items *items, size_t at)
+{
+    size_t end = at + 1;
+
+    while (end < items->n && strcmp(items->list[at].name, items->list[end].name) == 0)
+        end++;
+    return end - at;
 }
 
 static void add_items(struct hf_build *build, const struct items *items)
 {
     struct hf *hf = build->hf;
-    size_t at = 0, n_sources = 0;
+    struct tensor_source *source = hf->sources;
+    struct source_piece *piece = hf->pieces;
 
-    for (size_t end; at < items->n && !build->status; at = end) {
-        for (end = at + 1;
-             end < items->n && strcmp(items->list[at].name, items->list[end].name) == 0; end++)
-            ;
-        if (items->list[at].tensor->type >= TENSOR_TYPE_LIMIT)
-            hf_fail(build, STATUS_UNSUPPORTED,
-                    "tensor %.100s has type %s; skein reads folders of F32, F16 and BF16",
-                    items->list[at].tensor->name, items->list[at].tensor->dtype);
-        else if (end - at > 1 && items->list[at].expert == UINT32_MAX)
+    for (size_t at = 0, n; at < items->n && !build->status; at += n) {
+        const struct hf_item *item = &items->list[at];
+
+        n = same_name(items, at);
+        if (n > 1 && item->number == UINT32_MAX) {
             hf_fail(build, STATUS_FORMAT, "tensors %.100s and %.100s are the same",
-                    items->list[at].tensor->name, items->list[at + 1].tensor->name);
-        else
-            add_tensor(build, &items->list[at], (uint32_t)(end - at), &hf->sources[n_sources++],
-                       &hf->parts[at]);
+                    item->tensor->name, item[1].tensor->name);
+            return;
+        }
+        add_tensor(build, item, (uint32_t)n, source++, piece);
+        piece += hf_pieces(build, item, (uint32_t)n);
     }
-    if (build->rope_freqs)
-        add_vector(build, "rope_freqs.weight", build->rope_freqs, &hf->sources[n_sources++],
-                   &hf->parts[at++]);
-    if (build->rope_long)
-        add_vector(build, "rope_factors_long.weight", build->rope_long, &hf->sources[n_sources++],
-                   &hf->parts[at++]);
-    if (build->rope_short)
-        add_vector(build, "rope_factors_short.weight", build->rope_short, &hf->sources[n_sources++],
-                   &hf->parts[at++]);
+    if (build->status)
+        return;
+    add_vector(build, "rope_freqs.weight", build->rope_freqs, source, piece);
+    source += build->rope_freqs != NULL;
+    piece += build->rope_freqs != NULL;
+    add_vector(build, "rope_factors_long.weight", build->rope_long, source, piece);
+    source += build->rope_long != NULL;
+    piece += build->rope_long != NULL;
+    add_vector(build, "rope_factors_short.weight", build->rope_short, source, piece);
 }
 
 void hf_write_tensors(struct hf_build *build)
 {
     enum { MADE = 3 }; /* divisors of angles */
     struct items items = {0};
+    size_t n_pieces = MADE;
 
     gather(build, &items);
-    build->hf->sources = MEM_NEW_N(struct tensor_source, items.n + MADE);
-    build->hf->parts = MEM_NEW_N(const uint8_t *, items.n + MADE);
-    if (!build->hf->sources || !build->hf->parts)
-        hf_fail(build, STATUS_NO_MEMORY, "out of memory");
+    for (size_t at = 0, n; at < items.n; at += n) {
+        n = same_name(&items, at);
+        n_pieces += hf_pieces(build, &items.list[at], (uint32_t)n);
+    }
+    if (n_pieces > HF_MAX_PIECES)
+        hf_fail(build, STATUS_LIMIT, "the tensors have more than %d parts", HF_MAX_PIECES);
+    if (!build->status) {
+        build->hf->sources = MEM_NEW_N(struct tensor_source, items.n + MADE);
+        build->hf->pieces = MEM_NEW_N(struct source_piece, n_pieces);
+        if (!build->hf->sources || !build->hf->pieces)
+            hf_fail(build, STATUS_NO_MEMORY, "out of memory");
+    }
     if (!build->status)
         add_items(build, &items);
     mem_free(items.list);

@@ -114,8 +114,7 @@ static enum status put_matrix(struct conversion *c, const struct gguf_tensor *te
     if (bytes && (uint32_t)type == tensor->type)
         return put(c, bytes, (size_t)tensor_matrix_size(tensor));
     for (uint64_t r = 0; r < tensor->dims[1] && !status; r++) {
-        tensor_row(tensor, i, r, c->row);
-        tensor_encode(type, c->row, c->chunk + used, (size_t)tensor->dims[0]);
+        tensor_row_as(tensor, i, r, type, c->row, c->chunk + used);
         used += row_bytes;
         if (used + row_bytes > CHUNK_BYTES || r + 1 == tensor->dims[1]) {
             status = put(c, c->chunk, used);
