@@ -84,6 +84,7 @@ struct model_info {
     uint64_t n_parameters;
     uint64_t file_bytes;
     bool has_tensors; /* false: vocabulary only */
+    uint32_t row_floats; /* of a row between stages: n_embd, and what later layers need besides */
     bool tied;        /* the output head is the embedding */
     bool rewinds;     /* KV can be cut at any token; false: shard_truncate forgets the whole slot */
     /* [n_layers], owned by the model: */
@@ -254,10 +255,12 @@ struct shard_row {
     uint32_t pos;
 };
 
-/* hidden is [n_rows, n_embd] float32 row-major throughout. */
+/* hidden is n_rows · row_floats float32 throughout: [n_rows, n_embd] row-major, and behind it, where
+ * a model has them, [n_rows, row_floats - n_embd]: inputs of later layers that only the token gives,
+ * keys and values that later layers share. shard_logits wants the first part alone. */
 enum status shard_embed(struct shard *shard, const uint32_t *tokens, size_t n_rows,
                         float *hidden) MUST_USE;
-/* Runs layers [layer_begin, layer_end) in place. A row's result depends on its own sequence only,
+/* Runs layers [layer_begin, layer_end) in place; n_rows ≤ max_rows. A row's result depends on its own sequence only,
  * bit for bit (native engine), whatever the other rows, the chunking and the number of threads.
  * Errors: INVALID for rows out of order or range; NO_ROOM where the KV budget is used up; the KV is
  * unchanged on failure. */

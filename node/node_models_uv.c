@@ -53,7 +53,7 @@ struct control_model *node_control_model(const struct node *node, const struct m
     memcpy(out->hash, card.hash, sizeof out->hash);
     memcpy(out->name, card.name, sizeof out->name);
     out->n_layers = info->n_layers;
-    out->n_embd = info->n_embd;
+    out->n_embd = info->row_floats;
     out->n_vocab = info->n_vocab;
     out->n_ctx_train = info->n_ctx_train;
     out->layer_bytes = copy_of(info->layer_bytes, info->n_layers, sizeof(uint64_t));

@@ -152,7 +152,7 @@ struct message_prepare {
     struct stage_card stages[PROTO_MAX_STAGES]; /* the ring, head first */
     uint32_t n_slots, n_ctx_tokens, n_kv_blocks, max_rows;
     uint64_t need_bytes; /* what the head thinks the stage needs */
-    uint32_t n_embd;     /* width of a hidden row: fixes the size of a pass's payload */
+    uint32_t n_embd;     /* floats of a row between stages: fixes the size of a pass's payload */
     uint32_t n_layers;   /* of the whole model */
 };
 

@@ -115,6 +115,22 @@ static const struct arch arches[] = {
         .width_scale_layers = 62,
     },
     {
+        .name = "gemma4",
+        .rope = ROPE_HALVES,
+        .activation = ACTIVATION_GELU,
+        .layer =
+            ATTN_SPLIT | PRE_NORMS | POST_NORMS | QK_NORMS | LAYER_INPUT_SLOTS | SLOT(LAYER_SCALE),
+        .dense = FFN_GATED,
+        .optional = SLOT(ATTN_V) | SLOT(LAYER_SCALE),
+        .model = MODEL_BASE | MODEL_INPUT_SLOTS,
+        .model_optional = MODEL_SLOT(ROPE_FREQS),
+        .value_bare_norm = true,
+        .window_period = 6,
+        .window_rope_base = 10000,
+        .embedding_times_root = true,
+        .attention_scale = 1,
+    },
+    {
         .name = "phi3",
         .rope = ROPE_HALVES,
         .layer = ATTN_FUSED | PRE_NORMS,

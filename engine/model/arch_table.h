@@ -52,7 +52,11 @@
     X(DELTA_BETA, "ssm_beta", EMBD, DELTA_HEADS, ONE)                                              \
     X(DELTA_ALPHA, "ssm_alpha", EMBD, DELTA_HEADS, ONE)                                            \
     X(DELTA_NORM, "ssm_norm", DELTA_HEAD, ONE, ONE)                                                \
-    X(DELTA_OUT, "ssm_out", DELTA_V, EMBD, ONE)
+    X(DELTA_OUT, "ssm_out", DELTA_V, EMBD, ONE)                                                    \
+    X(INPUT_GATE, "inp_gate", EMBD, LAYER_INPUT, ONE)                                              \
+    X(INPUT_OUT, "proj", LAYER_INPUT, EMBD, ONE)                                                   \
+    X(INPUT_NORM, "post_norm", EMBD, ONE, ONE)                                                     \
+    X(LAYER_SCALE, "layer_output_scale", ONE, ONE, ONE)
 
 enum slot {
 #define X(id, name, d0, d1, d2) SLOT_##id,
@@ -70,7 +74,10 @@ enum slot {
     X(OUTPUT, "output", EMBD, VOCAB)                                                               \
     X(ROPE_FREQS, "rope_freqs", ROPE_PAIRS, ONE)                                                   \
     X(ROPE_LONG, "rope_factors_long", ROPE_PAIRS, ONE)                                             \
-    X(ROPE_SHORT, "rope_factors_short", ROPE_PAIRS, ONE)
+    X(ROPE_SHORT, "rope_factors_short", ROPE_PAIRS, ONE)                                           \
+    X(INPUT_EMBD, "per_layer_token_embd", LAYER_INPUTS, VOCAB)                                     \
+    X(INPUT_PROJECTION, "per_layer_model_proj", EMBD, LAYER_INPUTS)                                \
+    X(INPUT_EMBD_NORM, "per_layer_proj_norm", LAYER_INPUT, ONE)
 
 enum model_slot {
 #define X(id, name, d0, d1) MODEL_SLOT_##id,
@@ -110,11 +117,18 @@ enum dim {
     DIM_EXPERTS,
     DIM_EXPERT_FF,
     DIM_SHARED_FF,
+    DIM_LAYER_INPUT,  /* what a token gives to one layer beside its embedding */
+    DIM_LAYER_INPUTS, /* to all of them */
     DIM_ROPE_PAIRS
 };
 
 #define SLOT(id)       (UINT64_C(1) << SLOT_##id)
 #define MODEL_SLOT(id) (1u << MODEL_SLOT_##id)
+
+/* Slots of models that give every layer an input of its own, by the token. */
+#define LAYER_INPUT_SLOTS (SLOT(INPUT_GATE) | SLOT(INPUT_OUT) | SLOT(INPUT_NORM))
+#define MODEL_INPUT_SLOTS                                                                          \
+    (MODEL_SLOT(INPUT_EMBD) | MODEL_SLOT(INPUT_PROJECTION) | MODEL_SLOT(INPUT_EMBD_NORM))
 
 /* Slots that are a bias without a weight. */
 #define BIAS_ONLY_SLOTS (SLOT(ROUTER_PICK) | SLOT(DELTA_STEP))
@@ -183,6 +197,7 @@ struct arch {
     bool qk_norm_after_rope;
     uint32_t qk_bare_norm_experts; /* heads that turn are normed without weights, but not in models
                                     * with so many experts; 0: never */
+    bool value_bare_norm;          /* values are normed without weights */
     bool query_gate;               /* every query head brings a gate for its output */
     bool final_norm_is_token_embd_norm;
     bool delta_heads_tiled; /* value head h goes with key head h mod n, not h div n */
@@ -205,6 +220,7 @@ struct arch {
     bool yarn_in_scores;       /* YaRN's magnitude goes to the scores instead of the angles */
     bool embedding_times_root; /* embeddings are multiplied by the root of their width */
     enum logit_scale logit_scale;
+    float attention_scale;       /* where the file gives none; 0: 1 / root of a head's length */
     uint32_t width_scale_layers; /* models with so many layers scale scores by the width per head */
 
     enum expert_gate expert_gate; /* 0: softmax; expert_gating_func of the file goes before */

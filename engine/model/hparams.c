@@ -142,12 +142,24 @@ static void read_scaling(struct keys *keys, struct rope_shape *rope)
         read_yarn(keys, factor, rope);
 }
 
-static void read_ropes(struct keys *keys, const struct layer_shape *layer, struct hparams *hp)
+/* Layers with a window, where they turn at another speed, and may have heads of another length. */
+static void read_window_rope(struct keys *keys, uint32_t head, const struct rope_shape *common,
+                             struct rope_shape *out)
+{
+    *out = *common;
+    if (keys->arch->window_rope_base > 0)
+        out->base = key_f32(keys, "rope.freq_base_swa", keys->arch->window_rope_base, 1e-3f, 1e12f);
+    out->n_values = key_u32(keys, "rope.dimension_count_swa",
+                            common->n_values < head ? common->n_values : head, 2, head);
+    if (out->n_values % 2)
+        keys_fail(keys, STATUS_FORMAT, keys->key, "is odd");
+}
+
+static void read_ropes(struct keys *keys, const uint32_t heads[MODEL_MAX_ROPES], struct hparams *hp)
 {
     const struct arch *arch = keys->arch;
     struct rope_shape *rope = &hp->rope[0];
-    struct rope_shape *window = &hp->rope[1];
-    uint32_t head = layer->head_k;
+    uint32_t head = heads[0];
 
     if (arch->rope == ROPE_NONE)
         return;
@@ -159,12 +171,8 @@ static void read_ropes(struct keys *keys, const struct layer_shape *layer, struc
     rope->magnitude = 1;
     rope->n_ctx_original = key_u32(keys, "rope.scaling.original_context_length", hp->n_ctx_train, 1,
                                    MODEL_MAX_CONTEXT);
-    if (arch->window_rope_base > 0 || arch->window_rope_plain) {
-        *window = *rope;
-        if (arch->window_rope_base > 0)
-            window->base =
-                key_f32(keys, "rope.freq_base_swa", arch->window_rope_base, 1e-3f, 1e12f);
-    }
+    if (arch->window_rope_base > 0 || arch->window_rope_plain)
+        read_window_rope(keys, heads[1], rope, &hp->rope[1]);
     read_scaling(keys, rope);
 }
 
@@ -224,6 +232,12 @@ static void read_heads(struct keys *keys, const struct hparams *hp, uint32_t il,
                             MODEL_MAX_HEAD_VALUES);
     layer->head_v =
         key_u32(keys, "attention.value_length", layer->head_k, 1, MODEL_MAX_HEAD_VALUES);
+    if (layer->window) {
+        layer->head_k =
+            key_u32(keys, "attention.key_length_swa", layer->head_k, 1, MODEL_MAX_HEAD_VALUES);
+        layer->head_v =
+            key_u32(keys, "attention.value_length_swa", layer->head_v, 1, MODEL_MAX_HEAD_VALUES);
+    }
     layer->head_q = layer->head_k;
     layer->head_out = layer->head_v;
 }
@@ -272,6 +286,8 @@ static void read_layer(struct keys *keys, const struct hparams *hp, uint32_t il,
     uint32_t step = key_u32(keys, "interleave_moe_layer_step", 1, 1, MODEL_MAX_LAYERS);
 
     layer->kind = layer_is_other(keys, il) ? arch->other_kind : arch->kind;
+    layer->owner = il;
+    read_positions(keys, il, layer);
     if (layer->kind == LAYER_CONV)
         layer->state_floats = (hp->conv_taps - 1) * hp->n_embd;
     else if (layer->kind == LAYER_DELTA)
@@ -279,7 +295,6 @@ static void read_layer(struct keys *keys, const struct hparams *hp, uint32_t il,
                               hp->delta_value_heads * hp->delta_head * hp->delta_head;
     else
         read_heads(keys, hp, il, layer);
-    read_positions(keys, il, layer);
     layer->experts = hp->n_experts > 0 && il >= n_dense && (il + 1) % step == 0;
     if (!layer->experts && !arch->dense)
         keys_fail(keys, STATUS_FORMAT, key_of(keys, "expert_count"),
@@ -394,22 +409,69 @@ static float yarn_score_scale(struct keys *keys)
     return text_is(type, "yarn") ? magnitude * magnitude : 1;
 }
 
-/* The first layer that attends: scales and rotation are the same in all of them, so heads must have
- * the same length everywhere. NULL where no layer attends. */
-static const struct layer_shape *attending_layer(struct keys *keys, const struct hparams *hp)
+/* Scales and rotation are the same in all layers that share a rotation, so their heads must have
+ * one length. Finds it for each, and the first layer that attends: NULL where none does. */
+static const struct layer_shape *attending_layer(struct keys *keys, const struct hparams *hp,
+                                                 uint32_t heads[MODEL_MAX_ROPES])
 {
     const struct layer_shape *first = NULL;
 
     for (uint32_t il = 0; il < hp->n_layers; il++) {
         const struct layer_shape *layer = &hp->layers[il];
+        uint32_t *head = &heads[layer->rope];
 
-        if (layer->head_k && first && layer->head_k != first->head_k)
+        if (layer->head_k && *head && layer->head_k != *head)
             keys_fail(keys, STATUS_FORMAT, key_of(keys, "attention.head_count"),
                       "makes heads of different lengths");
-        if (layer->head_k && !first)
-            first = layer;
+        *head = layer->head_k ? layer->head_k : *head;
+        first = layer->head_k && !first ? layer : first;
     }
+    for (int i = 0; i < MODEL_MAX_ROPES; i++)
+        heads[i] = heads[i] || !first ? heads[i] : first->head_k;
     return first;
+}
+
+/* ---------------------------------------------------------------- what rows carry along */
+
+/* A layer without keys and values uses those of the last layer of its kind that has them. */
+static void borrow_kv(struct keys *keys, struct hparams *hp, uint32_t il, uint32_t n_own)
+{
+    struct layer_shape *layer = &hp->layers[il], *owner = NULL;
+
+    for (uint32_t i = 0; i < n_own; i++) {
+        if (hp->layers[i].kind == layer->kind && !hp->layers[i].window == !layer->window)
+            owner = &hp->layers[i];
+    }
+    if (!owner || owner->kind != LAYER_ATTENTION || owner->n_kv_heads != layer->n_kv_heads ||
+        owner->head_k != layer->head_k || owner->head_v != layer->head_v) {
+        keys_fail(keys, STATUS_FORMAT, key_of(keys, "attention.shared_kv_layers"),
+                  "leaves a layer without keys and values");
+        return;
+    }
+    if (!owner->lends) {
+        owner->lends = true;
+        owner->kv_at = hp->n_extra;
+        hp->n_extra += layer_key_floats(owner) + layer_value_floats(owner);
+    }
+    layer->borrows = true;
+    layer->owner = owner->owner;
+    layer->kv_at = owner->kv_at;
+}
+
+/* Two layers lend at most, one with a window and one without, so the sum stays far below 32 bits.
+ */
+static void read_extras(struct keys *keys, struct hparams *hp)
+{
+    uint32_t n_shared = 0;
+
+    if (keys->arch->layer & LAYER_INPUT_SLOTS) {
+        hp->n_layer_input =
+            key_u32(keys, "embedding_length_per_layer_input", 0, 0, MODEL_MAX_LAYER_INPUT);
+        n_shared = key_u32(keys, "attention.shared_kv_layers", 0, 0, hp->n_layers - 1);
+    }
+    hp->n_extra = hp->n_layer_input * hp->n_layers;
+    for (uint32_t il = hp->n_layers - n_shared; il < hp->n_layers && !keys->status; il++)
+        borrow_kv(keys, hp, il, hp->n_layers - n_shared);
 }
 
 static void read_attention_scale(struct keys *keys, const struct layer_shape *layer,
@@ -419,7 +481,7 @@ static void read_attention_scale(struct keys *keys, const struct layer_shape *la
 
     if (hp->n_layers == keys->arch->width_scale_layers)
         head = (float)hp->n_embd / (float)layer->n_heads;
-    hp->attention_scale = key_f32(keys, "attention.scale", 0, 0, 1e9f);
+    hp->attention_scale = key_f32(keys, "attention.scale", keys->arch->attention_scale, 0, 1e9f);
     if (hp->attention_scale == 0)
         hp->attention_scale = 1 / sqrtf(head);
     if (keys->arch->yarn_in_scores)
@@ -441,6 +503,7 @@ enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struc
     const char *eps = arch->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon"
                                              : "attention.layer_norm_epsilon";
     const struct layer_shape *attends;
+    uint32_t heads[MODEL_MAX_ROPES] = {0};
     uint32_t n_layers = key_u32(&keys, "block_count", REQUIRED, 1, MODEL_MAX_LAYERS);
 
     n_layers -= key_u32(&keys, "nextn_predict_layers", 0, 0, n_layers - 1);
@@ -461,9 +524,11 @@ enum status hparams_read(const struct gguf *gguf, const struct arch *arch, struc
     out->n_layers = n_layers;
     for (uint32_t il = 0; il < n_layers && !keys.status; il++)
         read_layer(&keys, out, il, &out->layers[il]);
-    attends = attending_layer(&keys, out);
+    if (!keys.status)
+        read_extras(&keys, out);
+    attends = attending_layer(&keys, out, heads);
     if (!keys.status && attends) {
-        read_ropes(&keys, attends, out);
+        read_ropes(&keys, heads, out);
         read_attention_scale(&keys, attends, out);
     }
     if (keys.status)

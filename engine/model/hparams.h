@@ -14,6 +14,7 @@ enum { /* bounds of what a file may ask for */
        MODEL_MAX_VOCAB = 1 << 24,
        MODEL_MAX_CONTEXT = 1 << 26,
        MODEL_MAX_EXPERTS = 1 << 12,
+       MODEL_MAX_LAYER_INPUT = 1 << 14,
        MODEL_MAX_ROPES = 2
 };
 
@@ -46,6 +47,9 @@ struct layer_shape {
     uint32_t window;  /* keys at a distance < window are seen; 0: all */
     uint32_t chunk;   /* keys since the last multiple of chunk are seen; 0: all */
     bool temperature;
+    bool borrows, lends;   /* its keys and values are those of layer `owner`; others use its own */
+    uint32_t owner;        /* of its keys and values: itself, or an earlier layer */
+    uint32_t kv_at;        /* where they travel among a row's extra floats */
     uint32_t state_floats; /* of a sequence, whatever its length: convolutions and delta nets */
 };
 
@@ -71,6 +75,11 @@ struct hparams {
     uint32_t conv_taps;
     uint32_t delta_key_heads, delta_value_heads, delta_head; /* heads are delta_head wide */
     struct rope_shape rope[MODEL_MAX_ROPES];
+
+    /* What a row carries from stage to stage behind its n_embd floats: the inputs of all layers,
+     * then keys and values that later layers use. */
+    uint32_t n_layer_input; /* floats of one layer's input; 0: there are none */
+    uint32_t n_extra;       /* floats in all */
 
     uint32_t n_experts, n_experts_used, n_expert_ff, n_shared_ff;
     uint32_t n_expert_groups, n_groups_used; /* 0: experts have no groups */

@@ -168,6 +168,7 @@ enum status info_fill(struct model *model, const char *fallback_name, uint64_t f
                   flops);
     count_kv(model, kv);
     describe_types(model);
+    info->row_floats = info->n_embd + model->hparams.n_extra;
     info->rewinds = true;
     for (uint32_t il = 0; il < model->hparams.n_layers; il++)
         info->rewinds = info->rewinds && model->hparams.layers[il].state_floats == 0;

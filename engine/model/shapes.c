@@ -128,6 +128,10 @@ uint64_t hparams_dim(const struct hparams *hparams, const struct layer_shape *la
         return 2 * (uint64_t)hparams->delta_value_heads;
     case DIM_DELTA_HEAD:
         return hparams->delta_head;
+    case DIM_LAYER_INPUT:
+        return hparams->n_layer_input;
+    case DIM_LAYER_INPUTS:
+        return (uint64_t)hparams->n_layer_input * hparams->n_layers;
     case DIM_ROPE_PAIRS:
         return hparams->rope[0].n_values / 2;
     default:

@@ -139,6 +139,8 @@ static uint64_t wanted_slots(const struct binder *b)
 
     if (b->layer->kind == LAYER_LATENT)
         mixer &= b->layer->q_rank ? ~SLOT(ATTN_Q) : ~bottleneck;
+    if (!b->hparams->n_layer_input)
+        mixer &= ~LAYER_INPUT_SLOTS;
     return mixer | (b->layer->experts ? arch->experts : arch->dense);
 }
 
@@ -156,6 +158,8 @@ static enum status check_shared(const struct binder *b, uint32_t il, const struc
 static enum status bind_layer(const struct binder *b, uint32_t il, struct layer_tensors *out)
 {
     uint64_t want = wanted_slots(b);
+    uint64_t borrowed = b->layer->borrows ? SLOT(ATTN_K) | SLOT(ATTN_V) | SLOT(ATTN_K_NORM) : 0;
+    uint64_t optional = b->arch->optional | borrowed;
     char prefix[24];
 
     snprintf(prefix, sizeof prefix, "blk.%u.", il);
@@ -164,13 +168,14 @@ static enum status bind_layer(const struct binder *b, uint32_t il, struct layer_
         enum status status = STATUS_OK;
 
         if (want & bit & ~BIAS_ONLY_SLOTS)
-            status =
-                bind_weight(b, prefix, &layer_slots[s], b->arch->optional & bit, &out->weight[s]);
+            status = bind_weight(b, prefix, &layer_slots[s], optional & bit, &out->weight[s]);
         if (!status && (want & (b->arch->biases | b->arch->optional_biases) & bit))
             status = bind_bias(b, prefix, &layer_slots[s], b->arch->optional_biases & bit,
                                &out->bias[s]);
         if (status)
             return status;
+        if (borrowed & bit) /* files have these matrices all the same */
+            out->weight[s] = NULL;
     }
     return check_shared(b, il, out);
 }
@@ -178,7 +183,8 @@ static enum status bind_layer(const struct binder *b, uint32_t il, struct layer_
 static enum status bind_model(const struct binder *b, struct model_tensors *out)
 {
     uint32_t optional = b->arch->model_optional | MODEL_SLOT(OUTPUT);
-    uint32_t want = b->arch->model | optional;
+    uint32_t want =
+        (b->arch->model | optional) & ~(b->hparams->n_layer_input ? 0 : MODEL_INPUT_SLOTS);
 
     for (uint32_t s = 0; s < MODEL_SLOT_COUNT; s++) {
         uint32_t bit = 1u << s;

@@ -17,6 +17,7 @@ struct attention {
     size_t key_at;
     size_t value_at;
     size_t gate_at;
+    bool value_is_key; /* there is no matrix for values: keys before their norm are values */
 };
 
 static void norm_heads(const struct attention *a, uint32_t slot, float *x, uint32_t n_heads)
@@ -102,7 +103,7 @@ static void store_row(const struct attention *a, const struct shard_row *row, co
     uint8_t *page = kv_page(kv, layer, row->slot, row->pos);
     uint32_t at = row->pos % SHARD_KV_BLOCK_TOKENS;
 
-    for (uint32_t h = 0; h < a->pass->shape->n_kv_heads; h++) {
+    for (uint32_t h = 0; !layer->stored && h < a->pass->shape->n_kv_heads; h++) {
         store(layer->key_type, false, key + (size_t)h * layer->head_k, layer->head_k, at,
               kv_keys(layer, page, h));
         store(layer->value_type, true, value + (size_t)h * layer->head_v, layer->head_v, at,
@@ -138,6 +139,36 @@ static void gate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
     }
 }
 
+/* Keys and values of one row, made ready to be kept. */
+static void finish_kv(const struct attention *a, size_t row, float *key, float *value)
+{
+    const struct pass *pass = a->pass;
+    const struct layer_shape *shape = pass->shape;
+    uint32_t head = shape->head_v;
+
+    turn_heads(a, row, key, shape->n_kv_heads);
+    for (uint32_t h = 0; pass->arch->value_bare_norm && h < shape->n_kv_heads; h++)
+        norm_row(pass->shard, value + (size_t)h * head, value + (size_t)h * head, NULL, NULL, head);
+}
+
+/* Keys and values that other layers use travel with the row, whichever stage those are on. */
+static void lend_or_borrow(const struct attention *a, size_t row, float **key, float **value)
+{
+    const struct pass *pass = a->pass;
+    const struct layer_shape *shape = pass->shape;
+    size_t n_key = layer_key_floats(shape), n_value = layer_value_floats(shape);
+    float *extra = pass->extra + row * pass->hparams->n_extra + shape->kv_at;
+
+    if (shape->lends) {
+        memcpy(extra, *key, n_key * sizeof(float));
+        memcpy(extra + n_key, *value, n_value * sizeof(float));
+    }
+    if (shape->borrows) {
+        *key = extra;
+        *value = extra + n_key;
+    }
+}
+
 static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
     const struct attention *a = ctx;
@@ -157,12 +188,16 @@ static void finish_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
         add_bias(pass, SLOT_ATTN_K, key, layer_key_floats(shape));
         add_bias(pass, SLOT_ATTN_V, value, layer_value_floats(shape));
         clamp(pass, query, a->value_at + layer_value_floats(shape));
+        if (a->value_is_key)
+            memcpy(value, key, layer_value_floats(shape) * sizeof(float));
         if (!pass->arch->qk_norm_after_rope)
             norm_queries_and_keys(a, query, key);
         turn_heads(a, r, query, shape->n_heads);
-        turn_heads(a, r, key, shape->n_kv_heads);
+        if (!shape->borrows)
+            finish_kv(a, r, key, value);
         if (pass->arch->qk_norm_after_rope)
             norm_queries_and_keys(a, query, key);
+        lend_or_borrow(a, r, &key, &value);
         heat_query(pass, query, a->n_query, pass->rows[r].pos);
         store_row(a, &pass->rows[r], key, value);
     }
@@ -181,8 +216,9 @@ static void project(const struct attention *a, const float *in)
         const struct weight *w[3] = {m[SLOT_ATTN_Q], m[SLOT_ATTN_K], m[SLOT_ATTN_V]};
         float *y[3] = {a->qkv, a->qkv + a->key_at, a->qkv + a->value_at};
         size_t ldy[3] = {a->ld_qkv, a->ld_qkv, a->ld_qkv};
+        size_t n = !w[1] ? 1 : !w[2] ? 2 : 3;
 
-        compute_matmul_many(pass->shard->compute, w, 3, in, n_embd, pass->n_rows, y, ldy);
+        compute_matmul_many(pass->shard->compute, w, n, in, n_embd, pass->n_rows, y, ldy);
     }
 }
 
@@ -195,6 +231,7 @@ void attention_run(struct pass *pass, const float *in, float *branch)
     a.key_at = a.n_query * (pass->hparams->query_gate ? 2 : 1);
     a.value_at = a.key_at + layer_key_floats(pass->shape);
     a.gate_at = a.value_at + layer_value_floats(pass->shape);
+    a.value_is_key = pass->weights->matrix[SLOT_ATTN_K] && !pass->weights->matrix[SLOT_ATTN_V];
     project(&a, in);
     compute_parallel(pass->shard->compute, pass->n_rows, finish_rows, &a);
     attend(pass, a.qkv, a.ld_qkv, scratch->attended, scratch->ld_attended);

@@ -2,7 +2,8 @@
  *
  * Sequential: x += attention(norm(x)), then x += ffn(norm(x)). Parallel: both read x and are added
  * together. Norms may stand before a branch, after it, or both; a branch without a norm of its own
- * reads what the row says. Prefill and decode are the same code with different numbers of rows. */
+ * reads what the row says. A third branch, where there is one, reads what the token gives to the
+ * layer (input.c). Prefill and decode are the same code with different numbers of rows. */
 #include "engine/shard/shard.h"
 
 enum { NO_SLOT = SLOT_COUNT };
@@ -87,6 +88,16 @@ static void add_branch(const struct pass *pass, float *branch, uint32_t bias_slo
     compute_parallel(pass->shard->compute, pass->n_rows, add_rows, &step);
 }
 
+static void scale_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct pass *pass = ctx;
+    size_t n = pass->hparams->n_embd;
+
+    (void)thread;
+    pass->shard->ops->scale(pass->hidden + begin * n, pass->weights->vector[SLOT_LAYER_SCALE][0],
+                            (end - begin) * n);
+}
+
 static void mix_tokens(struct pass *pass, const float *in, float *branch)
 {
     switch (pass->shape->kind) {
@@ -142,4 +153,10 @@ void block_run(struct pass *pass)
         in = norm_in(pass, second, pass->hidden);
     feed_forward(pass, in, branch);
     add_branch(pass, branch, SLOT_FFN_DOWN, SLOT_POST_FFN_NORM);
+    if (pass->hparams->n_layer_input) {
+        layer_input_run(pass, branch);
+        add_branch(pass, branch, SLOT_INPUT_OUT, SLOT_INPUT_NORM);
+    }
+    if (pass->weights->vector[SLOT_LAYER_SCALE])
+        compute_parallel(pass->shard->compute, pass->n_rows, scale_rows, pass);
 }

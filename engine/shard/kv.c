@@ -8,6 +8,8 @@
  * pages where the system gives them. So a long context is read as weights are: a core's prefetcher
  * follows one straight stream.
  *
+ * Layers that share keys and values have one part; the first of them in the shard writes it.
+ *
  * Layers that keep a state instead (convolutions, delta nets) have a fixed number of floats per
  * slot. A state knows only the present: a sequence that is cut is begun again.
  *
@@ -19,12 +21,24 @@
 #include <assert.h>
 #include <string.h>
 
+/* The layer before it whose keys and values layer i uses too; i where there is none in the shard.
+ */
+static uint32_t kv_owner(const struct layer_shape *layers, uint32_t i)
+{
+    for (uint32_t j = 0; layers[i].borrows && j < i; j++) {
+        if (layers[j].owner == layers[i].owner)
+            return j;
+    }
+    return i;
+}
+
 static uint64_t page_bytes(const struct layer_shape *layers, uint32_t n_layers, enum kv_type type)
 {
     uint64_t bytes = 0;
 
     for (uint32_t i = 0; i < n_layers; i++)
-        bytes += layer_kv_bytes(&layers[i], type) * SHARD_KV_BLOCK_TOKENS;
+        bytes +=
+            kv_owner(layers, i) < i ? 0 : layer_kv_bytes(&layers[i], type) * SHARD_KV_BLOCK_TOKENS;
     return bytes;
 }
 
@@ -52,6 +66,11 @@ static bool kv_lay_out(struct kv *kv, const struct layer_shape *layers, enum kv_
         struct kv_layer *layer = &kv->layers[i];
         size_t bytes;
 
+        if (kv_owner(layers, i) < i) {
+            *layer = kv->layers[kv_owner(layers, i)];
+            layer->stored = true;
+            continue;
+        }
         *layer = (struct kv_layer){.head_k = shape->head_k,
                                    .head_v = shape->head_v,
                                    .latent = shape->kind == LAYER_LATENT,

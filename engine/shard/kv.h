@@ -8,7 +8,9 @@
  * pages in order is read as one stream. A row is rounded once, when it is written. Q8_0 has blocks
  * of 32 values: heads of another width are kept in F16 (layer_key_type, layer_value_type). Where
  * keys are values too (MLA), there is one part for both, in one type. kv_bytes, model_costs and
- * shard_need count with the same layer_kv_bytes, so they agree to the byte. */
+ * shard_need count with the same layer_kv_bytes, so they agree to the byte, but where layers share
+ * keys and values: there the costs count all of them, since any stage may be the one that keeps a
+ * copy, and a shard takes less. */
 #include "engine/kernels/kernels.h"
 #include "engine/model/hparams.h"
 
@@ -17,6 +19,7 @@ struct kv_layer {             /* bytes unless said otherwise */
     size_t page, head, value; /* bytes of a page, of a head in it, of the keys before values */
     enum kv_type key_type, value_type;
     bool latent; /* keys lie by token and are values too */
+    bool stored; /* an earlier layer of the shard writes them */
     uint32_t head_k, head_v;
     uint32_t value_cols; /* values of a row, of which the first head_v count */
     size_t state;        /* where the layer's part of a slot's state begins, in floats */

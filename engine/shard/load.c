@@ -18,14 +18,14 @@
 
 #include <assert.h>
 
-/* Which slots are multiplied as matrices; all others are vectors. */
-static bool slot_is_matrix(const struct gguf_tensor *tensor, uint32_t slot)
-{
-    if (slot == SLOT_ATTN_Q_NORM || slot == SLOT_ATTN_K_NORM || slot == SLOT_CONV ||
-        slot == SLOT_DELTA_CONV)
-        return false;
-    return tensor->dims[1] > 1 || tensor->dims[2] > 1 || slot == SLOT_ROUTER;
-}
+/* Which slots are multiplied as matrices, however many rows a file gives them; all others are
+ * vectors. */
+static const bool slot_is_matrix[SLOT_COUNT] = {
+#define X(id, name, d0, d1, d2)                                                                    \
+    [SLOT_##id] = DIM_##d1 != DIM_ONE && DIM_##d1 != DIM_ANY && DIM_##d0 != DIM_KERNEL,
+    LAYER_SLOTS(X)
+#undef X
+};
 
 static void forget_bytes(void *model, const void *data, uint64_t n_bytes)
 {
@@ -167,7 +167,7 @@ static enum status load_layer(struct shard *shard, const struct layer_tensors *t
 
         if (tensor && many)
             status = load_many(shard, tensor, many);
-        else if (tensor && slot_is_matrix(tensor, s))
+        else if (tensor && slot_is_matrix[s])
             status = load_matrix(shard, tensor, &out->matrix[s]);
         else if (tensor)
             status = load_vector(tensor, &out->vector[s]);
@@ -192,11 +192,17 @@ static enum status load_ends(struct shard *shard)
     shard->embed = spec->embed ? shard->token_embd : NULL;
     if (spec->head)
         shard->output = head ? shard->separate_head : shard->token_embd;
+    if (!status && spec->embed && t->weight[MODEL_SLOT_INPUT_EMBD])
+        status = load_matrix(shard, t->weight[MODEL_SLOT_INPUT_EMBD], &shard->input_embd);
+    if (!status && spec->embed && t->weight[MODEL_SLOT_INPUT_PROJECTION])
+        status =
+            load_matrix(shard, t->weight[MODEL_SLOT_INPUT_PROJECTION], &shard->input_projection);
     if (!status && spec->layer_begin == 0 && spec->layer_end > 0 &&
         t->weight[MODEL_SLOT_POSITION_EMBD])
         status = load_matrix(shard, t->weight[MODEL_SLOT_POSITION_EMBD], &shard->positions);
     for (uint32_t s = 0; s < MODEL_SLOT_COUNT && !status; s++) {
         bool wanted = (s == MODEL_SLOT_TOKEN_EMBD_NORM && (spec->embed || spec->head)) ||
+                      (s == MODEL_SLOT_INPUT_EMBD_NORM && spec->embed) ||
                       (s == MODEL_SLOT_OUTPUT_NORM && spec->head);
 
         if (wanted && t->weight[s])
@@ -289,6 +295,8 @@ void shard_unload(struct shard *shard)
     weight_free(&shard->token_embd);
     weight_free(&shard->separate_head);
     weight_free(&shard->positions);
+    weight_free(&shard->input_embd);
+    weight_free(&shard->input_projection);
     for (uint32_t s = 0; s < MODEL_SLOT_COUNT; s++) {
         mem_free(shard->model_vector[s]);
         mem_free(shard->model_bias[s]);

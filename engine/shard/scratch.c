@@ -103,6 +103,7 @@ static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *s
 
     for (uint32_t il = spec->layer_begin; il < spec->layer_end; il++)
         measure_layer(hp, &hp->layers[il], s);
+    s->ld_ff = larger(s->ld_ff, hp->n_layer_input);
     s->normed = place(p, rows, hp->n_embd);
     s->qkv = place(p, rows, s->ld_qkv);
     s->attended = place(p, rows, s->ld_attended);
@@ -117,6 +118,7 @@ static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *s
     s->router = place(p, rows, hp->n_experts);
     s->chosen = place(p, rows, hp->n_experts_used);
     s->chosen_weights = place(p, rows, hp->n_experts_used);
+    s->input_row = place(p, spec->embed, (size_t)hp->n_layer_input * hp->n_layers);
     if (hp->n_experts) {
         s->expert_rows = place(p, rows, 1);
         s->expert_weights = place(p, rows, 1);

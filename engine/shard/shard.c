@@ -124,7 +124,7 @@ enum status shard_embed(struct shard *shard, const uint32_t *tokens, size_t n_ro
 
     if (shard->model->arch->final_norm_is_token_embd_norm)
         norm = NULL;
-    if (!shard->embed)
+    if (!shard->embed || n_rows > shard->spec.max_rows)
         return STATUS_INVALID;
     for (size_t r = 0; r < n_rows; r++) {
         if (tokens[r] >= hp->n_vocab)
@@ -140,6 +140,8 @@ enum status shard_embed(struct shard *shard, const uint32_t *tokens, size_t n_ro
             norm_row(shard, row, row, norm, shard->model_bias[MODEL_SLOT_TOKEN_EMBD_NORM],
                      hp->n_embd);
     }
+    if (hp->n_extra && n_rows)
+        layer_inputs_make(shard, tokens, n_rows, hidden, hidden + n_rows * hp->n_embd);
     return STATUS_OK;
 }
 
@@ -181,7 +183,8 @@ enum status shard_forward(struct shard *shard, const struct shard_row *rows, siz
                         .hparams = hp,
                         .rows = rows,
                         .n_rows = n_rows,
-                        .hidden = hidden};
+                        .hidden = hidden,
+                        .extra = hidden + n_rows * hp->n_embd};
     enum status status;
 
     if (n_rows == 0)

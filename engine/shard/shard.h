@@ -41,6 +41,7 @@ struct scratch {
     float *expert_weights;          /* [max_rows] */
     float *expert_in;               /* [max_rows, n_embd] */
     float *expert_out;              /* [max_rows, n_embd] */
+    float *input_row;               /* [n_layers, n_layer_input]: of one token */
     size_t ld_qkv, ld_attended, ld_ff, ld_latent, ld_q_rank;
 };
 
@@ -56,7 +57,8 @@ struct shard {
     const struct weight *output;  /* NULL: this shard has no head */
     float *model_vector[MODEL_SLOT_COUNT];
     float *model_bias[MODEL_SLOT_COUNT];
-    struct weight *positions; /* learned positions, where layer 0 is here */
+    struct weight *input_embd, *input_projection; /* inputs of layers, where this shard embeds */
+    struct weight *positions;                     /* learned positions, where layer 0 is here */
     struct rope_table rope[MODEL_MAX_ROPES];
     struct kv *kv;
     struct scratch scratch;
@@ -70,6 +72,7 @@ struct pass {
     const struct shard_row *rows;
     size_t n_rows;
     float *hidden;  /* [n_rows, n_embd] */
+    float *extra;   /* [n_rows, n_extra] behind them */
     uint32_t layer; /* index within the shard */
     const struct layer_shape *shape;
     const struct layer_weights *weights;
@@ -83,6 +86,10 @@ void attention_run(struct pass *pass, const float *in, float *branch);
 void attend(const struct pass *pass, const float *queries, size_t ld_queries, float *out,
             size_t ld_out); /* queries [n_rows, n_heads, head_k], out [n_rows, n_heads, head_v] */
 void heat_query(const struct pass *pass, float *query, size_t n, uint32_t pos);
+/* input.c: the inputs of all layers from embedded rows, and a layer's use of its own. */
+void layer_inputs_make(struct shard *shard, const uint32_t *tokens, size_t n_rows,
+                       const float *hidden, float *extra);
+void layer_input_run(struct pass *pass, float *branch);
 /* latent.c, conv.c, delta.c: the same for the other kinds of layers. */
 void latent_run(struct pass *pass, const float *in, float *branch);
 void conv_run(struct pass *pass, const float *in, float *branch);

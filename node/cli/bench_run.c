@@ -170,7 +170,7 @@ static enum status take_buffers(struct bench *b, struct fault *fault)
 
     b->tokens = MEM_NEW_N(uint32_t, b->max_rows);
     b->rows = MEM_NEW_N(struct shard_row, b->max_rows);
-    b->hidden = mem_aligned(64, (size_t)b->max_rows * b->info->n_embd, sizeof *b->hidden);
+    b->hidden = mem_aligned(64, (size_t)b->max_rows * b->info->row_floats, sizeof *b->hidden);
     b->logits = mem_aligned(64, (size_t)n_logits * b->info->n_vocab, sizeof *b->logits);
     if (!b->tokens || !b->rows || !b->hidden || !b->logits)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory for %u rows", b->max_rows);

@@ -54,7 +54,7 @@ struct pipeline {
     const struct model_info *info;
     struct shard *stages[LOGITS_MAX_STAGES];
     uint32_t n_stages;
-    float *hidden, *logits; /* [LOGITS_PASS_ROWS, n_embd], [LOGITS_HEAD_ROWS, n_vocab] */
+    float *hidden, *logits; /* [LOGITS_PASS_ROWS, row_floats], [LOGITS_HEAD_ROWS, n_vocab] */
     int fd;
 };
 
@@ -81,7 +81,7 @@ static enum status pipeline_open(struct pipeline *p, const struct model *model,
     if (status != STATUS_OK)
         return status;
     engine_box(&box);
-    p->hidden = mem_aligned(64, (size_t)LOGITS_PASS_ROWS * p->info->n_embd, sizeof *p->hidden);
+    p->hidden = mem_aligned(64, (size_t)LOGITS_PASS_ROWS * p->info->row_floats, sizeof *p->hidden);
     p->logits = mem_aligned(64, (size_t)LOGITS_HEAD_ROWS * p->info->n_vocab, sizeof *p->logits);
     if (!p->hidden || !p->logits)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory for the logits");

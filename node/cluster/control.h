@@ -20,7 +20,8 @@
 struct control_model {
     uint8_t hash[PROTO_HASH_BYTES];
     char name[PROTO_MAX_MODEL_NAME];
-    uint32_t n_layers, n_embd, n_vocab, n_ctx_train;
+    uint32_t n_layers, n_vocab, n_ctx_train;
+    uint32_t n_embd; /* floats of a row between stages: model_info.row_floats */
     uint64_t *layer_bytes, *layer_active_bytes, *layer_kv_bytes; /* [n_layers], owned */
     double *layer_flops;
     uint64_t embed_bytes, head_bytes, head_active_bytes, scratch_bytes;

@@ -176,7 +176,7 @@ static enum status stage_run_layers(struct stage *stage, struct control_pass *pa
         return STATUS_OK;
     /* Control knows the width by the head's word only. */
     if (pass->message->payload_bytes !=
-        (size_t)m->n_rows * model_info(stage->model)->n_embd * sizeof(float))
+        (size_t)m->n_rows * model_info(stage->model)->row_floats * sizeof(float))
         return STATUS_FORMAT;
     for (uint32_t i = 0; i < m->n_rows; i++)
         rows[i] = (struct shard_row){.slot = m->rows[i].slot, .pos = m->rows[i].pos};

@@ -26,7 +26,7 @@ enum status stages_open(const struct model *model, const struct stages_config *c
 
     *out = (struct stages){.model = model, .max_rows = ROWS};
     spec.n_kv_blocks = spec.n_slots * (config->n_ctx_tokens / SHARD_KV_BLOCK_TOKENS + 1);
-    out->hidden = MEM_NEW_N(float, (size_t)ROWS * info->n_embd);
+    out->hidden = MEM_NEW_N(float, (size_t)ROWS * info->row_floats);
     if (!out->hidden)
         return STATUS_NO_MEMORY;
     for (uint32_t i = 0; i < config->n_stages && !status; i++) {

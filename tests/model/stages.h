@@ -11,7 +11,7 @@ struct stages {
     struct shard *shard[STAGES_MAX];
     uint32_t n;
     uint32_t max_rows;
-    float *hidden; /* [max_rows, n_embd] */
+    float *hidden; /* [max_rows, row_floats] */
 };
 
 struct stages_config {
