@@ -130,7 +130,6 @@ static size_t hash_of(const char *text, size_t n)
     return (size_t)(hash ^ hash >> 32);
 }
 
-/* A text with a zero byte in it, which keywords from JSON can have, is no other name's equal. */
 static const char **intern_slot(const char **names, size_t size, const char *text, size_t n,
                                 uint64_t *probes)
 {
@@ -163,6 +162,10 @@ static enum status intern_grow(struct jinja *j)
 
 const char *jinja_intern(struct jinja *j, const char *text, size_t n)
 {
+    if (memchr(text, '\0', n) != NULL) { /* a keyword only: equal to no name, so never looked up */
+        char *copy = jinja_take(j, n + 1, 1);
+        return copy == NULL ? NULL : memcpy(copy, text, n);
+    }
     if (2 * (j->n_names + 1) > j->names_size && intern_grow(j) != STATUS_OK) {
         return NULL;
     }

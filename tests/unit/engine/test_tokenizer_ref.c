@@ -1,6 +1,6 @@
 /* Tokenizers against reference data: the ids of whole vocabularies and of every pre-tokenizer name,
- * and decoding as the inverse of encoding for the byte-level ones. Skipped where the data is
- * absent. */
+ * decoding as the inverse of encoding for the byte-level ones, and no half characters from any.
+ * Skipped where the data is absent. */
 #include "tests/unit/engine/text_load.h"
 
 #include <jansson.h>
@@ -212,7 +212,7 @@ static void upstream_vectors_are_exact(void **state)
     assert_int_equal(bad, 0);
 }
 
-static void byte_level_vocabularies_decode_what_they_encode(void **state)
+static void texts_come_back_and_characters_whole(void **state)
 {
     const char *folder = conformance_folder();
     (void)state;
@@ -233,6 +233,7 @@ static void byte_level_vocabularies_decode_what_they_encode(void **state)
         if (bytes) {
             identity_check(l.text, 200);
         }
+        stream_check(l.text, 300);
         loaded_free(&l);
     }
 }
@@ -243,7 +244,7 @@ int main(void)
         cmocka_unit_test(reference_vocabularies_are_exact),
         cmocka_unit_test(every_pre_tokenizer_name_is_exact),
         cmocka_unit_test(upstream_vectors_are_exact),
-        cmocka_unit_test(byte_level_vocabularies_decode_what_they_encode),
+        cmocka_unit_test(texts_come_back_and_characters_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

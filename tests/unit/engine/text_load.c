@@ -175,7 +175,7 @@ uint32_t random_below(uint64_t *state, uint32_t n)
 }
 
 /* Valid UTF-8 of all lengths, with runs, blanks and texts that look like special tokens. */
-static size_t random_text(uint64_t *state, char *out, size_t room)
+size_t random_text(uint64_t *state, char *out, size_t room)
 {
     static const char *const words[] = {"<|im_start|>", "<|endoftext|>", " the", "don't", "\r\n",
                                         "    ",         "1234567",       "\t",   "<0x41>"};
@@ -211,6 +211,68 @@ static size_t random_text(uint64_t *state, char *out, size_t room)
     return n;
 }
 
+/* Written for the tests, so that they do not judge the detokenizer by its own decoder. */
+static bool is_utf8(const uint8_t *s, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        uint32_t code = s[at];
+        size_t more = code < 0x80 ? 0 : code < 0xe0 ? 1 : code < 0xf0 ? 2 : 3;
+        static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+        if ((code >= 0x80 && code < 0xc2) || code > 0xf4 || more > n - at - 1) {
+            return false;
+        }
+        code = more == 0 ? code : code & (0x3fu >> more);
+        for (size_t i = 1; i <= more; i++) {
+            if ((s[at + i] & 0xc0) != 0x80) {
+                return false;
+            }
+            code = code << 6 | (s[at + i] & 0x3fu);
+        }
+        if (code < least[more] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
+            return false;
+        }
+        at += more + 1;
+    }
+    return true;
+}
+
+static void prefixes_check(const struct text *text, const struct token_list *ids, const char *data,
+                           size_t n)
+{
+    struct detok *detok;
+    struct buffer out = {0};
+    assert_int_equal(text_detok_new(text, DETOK_SPECIAL, &detok), STATUS_OK);
+    for (size_t i = 0; i < ids->n; i++) {
+        assert_int_equal(detok_push(detok, ids->ids[i], &out), STATUS_OK);
+        assert_true(out.len <= n && (out.len == 0 || memcmp(out.data, data, out.len) == 0));
+        assert_true(out.len == n || ((uint8_t)data[out.len] & 0xc0) != 0x80);
+    }
+    buffer_free(&out);
+    detok_free(&detok);
+}
+
+void stream_check(const struct text *text, int rounds)
+{
+    uint64_t state = 2;
+    for (int i = 0; i < rounds; i++) {
+        struct detok *detok;
+        unsigned flags = random_below(&state, 2) != 0 ? DETOK_SPECIAL : 0;
+        assert_int_equal(text_detok_new(text, flags, &detok), STATUS_OK);
+        for (uint32_t k = random_below(&state, 60); k > 0; k--) {
+            struct buffer out = {0};
+            assert_int_equal(detok_push(detok, random_below(&state, text->n_tokens), &out),
+                             STATUS_OK);
+            assert_true(is_utf8(out.data, out.len));
+            buffer_free(&out);
+        }
+        struct buffer rest = {0};
+        assert_int_equal(detok_finish(detok, false, &rest), STATUS_OK);
+        assert_true(is_utf8(rest.data, rest.len));
+        buffer_free(&rest);
+        detok_free(&detok);
+    }
+}
+
 void identity_check(const struct text *text, int rounds)
 {
     uint64_t state = 1;
@@ -221,6 +283,7 @@ void identity_check(const struct text *text, int rounds)
             struct token_list ids = {0};
             assert_int_equal(text_tokenize(text, data, n, flags, &ids, NULL), STATUS_OK);
             assert_true(decodes_to(text, &ids, DETOK_SPECIAL, data, n));
+            prefixes_check(text, &ids, data, n);
             token_list_free(&ids);
         }
     }

@@ -26,8 +26,13 @@ bool encodes_to(const struct text *text, const char *data, size_t n, unsigned fl
                 const struct token_list *wanted);
 bool decodes_to(const struct text *text, const struct token_list *ids, unsigned flags,
                 const char *data, size_t n);
-/* Random texts through the vocabulary and back. */
+/* Random texts through the vocabulary and back, specials parsed and not; what has come out after
+ * each token is the text up to the end of a character. */
 void identity_check(const struct text *text, int rounds);
+/* Random token ids: whatever they are, only whole characters come out. */
+void stream_check(const struct text *text, int rounds);
+/* Well-formed UTF-8 of all lengths, at most room - 16 bytes. */
+size_t random_text(uint64_t *state, char *out, size_t room);
 uint32_t random_below(uint64_t *state, uint32_t n);
 /* Another pre-tokenizer for a vocabulary that is not PRE_RAW. */
 void pre_replace(struct text *text, const char *name);
