@@ -11,7 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 128 << 10, FLOAT_GROUPS = 4, MAX_PRODUCTS = 16 };
+enum { CHUNK_BYTES = 128 << 10, FLOAT_GROUPS = 4 };
 
 enum status compute_new(enum engine_kind kind, uint32_t n_threads, struct compute **out,
                         struct fault *fault)
@@ -237,35 +237,52 @@ void weight_row(const struct weight *w, uint32_t row, float *out)
 
 /* ---------------------------------------------------------------- products */
 
-struct job {
-    struct compute *c;
-    const struct product *products;
-    size_t n_products;
-    size_t starts[MAX_PRODUCTS + 1]; /* units before each product, FLOAT_GROUPS groups a unit */
+/* Rows of x that one or more products share, and their place in the scratch. */
+struct source {
     const float *x;
-    size_t ldx, n, n_cols;
+    size_t ldx, n, first_row;
+    size_t first_piece; /* pieces of TILE_PIECE rows, which tiles never straddle */
     bool quants, floats;
 };
 
-/* Items are the pieces of TILE_PIECE rows, which tiles never straddle. */
-static void prepare_piece(void *ctx, size_t begin, size_t end, uint32_t thread)
+struct job {
+    struct compute *c;
+    const struct product *products;
+    size_t n_products, n_sources, n_cols;
+    size_t starts[COMPUTE_MAX_PRODUCTS + 1]; /* units before each product, of FLOAT_GROUPS groups */
+    uint8_t source_of[COMPUTE_MAX_PRODUCTS];
+    struct source sources[COMPUTE_MAX_PRODUCTS];
+};
+
+static void prepare_rows(const struct job *job, const struct source *s, size_t first, size_t last)
 {
-    const struct job *job = ctx;
     const struct kernel_table *table = job->c->table;
-    (void)thread;
-    size_t first = begin * TILE_PIECE, last = end * TILE_PIECE < job->n ? end * TILE_PIECE : job->n;
     size_t nt;
-    for (size_t r = first; job->quants && r < last; r += nt) {
-        nt = tile_rows(job->n - r, table->quant_tile);
-        table->quantize(job->x + r * job->ldx, job->ldx, nt, job->n_cols,
-                        job->c->quants + quant_scratch(r, job->n_cols));
+    for (size_t r = first; s->quants && r < last; r += nt) {
+        nt = tile_rows(s->n - r, table->quant_tile);
+        table->quantize(s->x + r * s->ldx, s->ldx, nt, job->n_cols,
+                        job->c->quants + quant_scratch(s->first_row + r, job->n_cols));
     }
-    for (size_t r = first; job->floats && r < last; r += nt) {
-        nt = tile_rows(job->n - r, table->float_tile);
-        float *tile = job->c->floats + r * job->n_cols;
+    for (size_t r = first; s->floats && r < last; r += nt) {
+        nt = tile_rows(s->n - r, table->float_tile);
+        float *tile = job->c->floats + (s->first_row + r) * job->n_cols;
         for (size_t k = 0; k < job->n_cols; k++)
             for (size_t t = 0; t < nt; t++)
-                tile[k * nt + t] = job->x[(r + t) * job->ldx + k];
+                tile[k * nt + t] = s->x[(r + t) * s->ldx + k];
+    }
+}
+
+static void prepare_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct job *job = ctx;
+    size_t i = 0;
+    (void)thread;
+    for (size_t piece = begin; piece < end; piece++) {
+        while (i + 1 < job->n_sources && piece >= job->sources[i + 1].first_piece)
+            i++;
+        const struct source *s = &job->sources[i];
+        size_t first = (piece - s->first_piece) * TILE_PIECE, last = first + TILE_PIECE;
+        prepare_rows(job, s, first, last < s->n ? last : s->n);
     }
 }
 
@@ -278,8 +295,8 @@ static const void *acts_of(const struct job *job, enum tensor_type type, size_t 
 
 /* One group by way of a buffer: the last one, where it has fewer than 16 rows, and those of types
  * that are multiplied as floats. */
-static void buffered_group(const struct job *job, const struct product *p, size_t group,
-                           uint32_t thread)
+static void buffered_group(const struct job *job, const struct product *p, size_t first_row,
+                           size_t group, uint32_t thread)
 {
     const struct matrix *m = &p->w->matrix;
     float out[TILE_PIECE * GROUP_ROWS];
@@ -293,32 +310,34 @@ static void buffered_group(const struct job *job, const struct product *p, size_
         weights = panel;
         type = TENSOR_F32;
     }
-    for (size_t r = 0; r < job->n; r += TILE_PIECE) {
-        size_t n = job->n - r < TILE_PIECE ? job->n - r : TILE_PIECE;
-        job->c->table->panel[type](weights, 1, m->n_cols, acts_of(job, type, r), n, out,
+    for (size_t r = 0; r < p->n; r += TILE_PIECE) {
+        size_t n = p->n - r < TILE_PIECE ? p->n - r : TILE_PIECE;
+        job->c->table->panel[type](weights, 1, m->n_cols, acts_of(job, type, first_row + r), n, out,
                                    GROUP_ROWS);
         for (size_t t = 0; t < n; t++)
             memcpy(p->y + (r + t) * p->ldy + first, out + t * GROUP_ROWS, rows * sizeof *out);
     }
 }
 
-static void run_groups(const struct job *job, const struct product *p, size_t begin, size_t end,
+static void run_groups(const struct job *job, size_t product, size_t begin, size_t end,
                        uint32_t thread)
 {
+    const struct product *p = &job->products[product];
     const struct matrix *m = &p->w->matrix;
     size_t whole = m->n_rows / GROUP_ROWS, n_groups = whole + (m->n_rows % GROUP_ROWS != 0);
+    size_t first_row = job->sources[job->source_of[product]].first_row;
     if (p->w->packed == NULL)
         whole = 0;
     end = end < n_groups ? end : n_groups;
     size_t last = end < whole ? end : whole;
     if (begin < last) {
         job->c->table->panel[m->type](p->w->packed + begin * GROUP_ROWS * m->row_bytes,
-                                      last - begin, m->n_cols, acts_of(job, m->type, 0), job->n,
-                                      p->y + begin * GROUP_ROWS, p->ldy);
+                                      last - begin, m->n_cols, acts_of(job, m->type, first_row),
+                                      p->n, p->y + begin * GROUP_ROWS, p->ldy);
         begin = last;
     }
     for (; begin < end; begin++)
-        buffered_group(job, p, begin, thread);
+        buffered_group(job, p, first_row, begin, thread);
 }
 
 static void run_units(void *ctx, size_t begin, size_t end, uint32_t thread)
@@ -328,55 +347,80 @@ static void run_units(void *ctx, size_t begin, size_t end, uint32_t thread)
         size_t from = begin > job->starts[i] ? begin : job->starts[i];
         size_t to = end < job->starts[i + 1] ? end : job->starts[i + 1];
         if (from < to)
-            run_groups(job, &job->products[i], (from - job->starts[i]) * FLOAT_GROUPS,
+            run_groups(job, i, (from - job->starts[i]) * FLOAT_GROUPS,
                        (to - job->starts[i]) * FLOAT_GROUPS, thread);
     }
 }
 
-static void native_products(struct compute *c, const struct product *products, size_t n_products,
-                            const float *x, size_t ldx, size_t n)
+static bool same_rows(const struct source *s, const struct product *p)
+{
+    return s->x == p->x && s->ldx == p->ldx && s->n == p->n;
+}
+
+/* The rows of each product; those of the one before count once. Returns the pieces in all. */
+static size_t find_sources(struct job *job)
+{
+    size_t rows = 0, pieces = 0;
+    for (size_t i = 0; i < job->n_products; i++) {
+        const struct product *p = &job->products[i];
+        assert(p->w->matrix.n_cols == job->n_cols);
+        if (job->n_sources == 0 || !same_rows(&job->sources[job->n_sources - 1], p)) {
+            job->sources[job->n_sources++] = (struct source){
+                .x = p->x, .ldx = p->ldx, .n = p->n, .first_row = rows, .first_piece = pieces};
+            rows += p->n;
+            pieces += (p->n + TILE_PIECE - 1) / TILE_PIECE;
+        }
+        struct source *s = &job->sources[job->n_sources - 1];
+        bool is_float = type_is_float(p->w->matrix.type) || p->w->packed == NULL;
+        s->floats |= is_float;
+        s->quants |= !is_float;
+        job->source_of[i] = (uint8_t)(job->n_sources - 1);
+    }
+    assert(rows <= job->c->max_rows && job->n_cols <= job->c->max_cols);
+    return pieces;
+}
+
+static void native_products(struct compute *c, const struct product *products, size_t n_products)
 {
     struct job job = {.c = c,
                       .products = products,
                       .n_products = n_products,
-                      .x = x,
-                      .ldx = ldx,
-                      .n = n,
                       .n_cols = products[0].w->matrix.n_cols};
-    assert(n <= c->max_rows && job.n_cols <= c->max_cols);
-    size_t bytes = 0;
+    size_t bytes = 0, pieces = find_sources(&job);
     for (size_t i = 0; i < n_products; i++) {
         const struct matrix *m = &products[i].w->matrix;
-        assert(m->n_cols == job.n_cols);
-        bool is_float = type_is_float(m->type) || products[i].w->packed == NULL;
-        job.floats |= is_float;
-        job.quants |= !is_float;
         size_t unit_rows = (size_t)GROUP_ROWS * FLOAT_GROUPS;
         job.starts[i + 1] = job.starts[i] + (m->n_rows + unit_rows - 1) / unit_rows;
         bytes += m->n_rows * m->row_bytes;
     }
     size_t units = job.starts[n_products], threads = pool_threads(c->pool);
-    pool_run(c->pool, (n + TILE_PIECE - 1) / TILE_PIECE, 1, prepare_piece, &job);
+    pool_run(c->pool, pieces, 1, prepare_pieces, &job);
     size_t chunk = CHUNK_BYTES / (bytes / units + 1), fair = units / (threads * 4);
     chunk = chunk < fair ? chunk : fair;
     pool_run(c->pool, units, threads == 1 ? units : (chunk > 0 ? chunk : 1), run_units, &job);
 }
 
+void compute_matmul_each(struct compute *c, const struct product *products, size_t n_products)
+{
+    assert(n_products <= COMPUTE_MAX_PRODUCTS);
+    if (n_products == 0)
+        return;
+    if (c->kind == ENGINE_NATIVE) {
+        native_products(c, products, n_products);
+        return;
+    }
+    for (size_t i = 0; i < n_products; i++)
+        blas_product(c, &products[i]);
+}
+
 void compute_matmul_many(struct compute *c, const struct weight *const *w, size_t n_weights,
                          const float *x, size_t ldx, size_t n, float *const *y, const size_t *ldy)
 {
-    struct product products[MAX_PRODUCTS];
-    assert(n_weights <= MAX_PRODUCTS);
-    if (n == 0 || n_weights == 0)
-        return;
+    struct product products[COMPUTE_MAX_PRODUCTS];
+    assert(n_weights <= COMPUTE_MAX_PRODUCTS);
     for (size_t i = 0; i < n_weights; i++)
-        products[i] = (struct product){w[i], y[i], ldy[i]};
-    if (c->kind == ENGINE_NATIVE) {
-        native_products(c, products, n_weights, x, ldx, n);
-        return;
-    }
-    for (size_t i = 0; i < n_weights; i++)
-        blas_product(c, &products[i], x, ldx, n);
+        products[i] = (struct product){w[i], x, ldx, n, y[i], ldy[i]};
+    compute_matmul_each(c, products, n == 0 ? 0 : n_weights);
 }
 
 void compute_matmul(struct compute *compute, const struct weight *w, const float *x, size_t ldx,

@@ -25,19 +25,12 @@ struct compute {
     float *panels;   /* decoded weights: panel_rows(kind) · max_cols for each thread */
 };
 
-struct product {
-    const struct weight *w;
-    float *y;
-    size_t ldy;
-};
-
 /* Rows of decoded weights that a thread needs room for: openblas multiplies panels; native decodes
  * a group of a type that has no kernel (and one row while it does). */
 enum { BLAS_PANEL_ROWS = 64, NATIVE_PANEL_ROWS = GROUP_ROWS + 1 };
 
 /* gemm_blas.c */
 void blas_start(void);
-void blas_product(struct compute *compute, const struct product *product, const float *x,
-                  size_t ldx, size_t n);
+void blas_product(struct compute *compute, const struct product *product);
 
 #endif

@@ -12,8 +12,6 @@
 struct panel_job {
     struct compute *c;
     const struct product *p;
-    const float *x;
-    size_t ldx, n;
 };
 
 void blas_start(void)
@@ -33,21 +31,20 @@ static void run_panels(void *ctx, size_t begin, size_t end, uint32_t thread)
         for (size_t r = 0; r < rows; r++)
             tensor_decode(m->type, (const uint8_t *)m->data + (first + r) * m->row_bytes,
                           panel + r * k, k);
-        if (job->n == 1) {
+        if (job->p->n == 1) {
             for (size_t r = 0; r < rows; r++)
-                job->p->y[first + r] = job->c->table->ops.dot(panel + r * k, job->x, k);
+                job->p->y[first + r] = job->c->table->ops.dot(panel + r * k, job->p->x, k);
             continue;
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)job->n, (blasint)rows,
-                    (blasint)k, 1.0f, job->x, (blasint)job->ldx, panel, (blasint)k, 0.0f,
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)job->p->n, (blasint)rows,
+                    (blasint)k, 1.0f, job->p->x, (blasint)job->p->ldx, panel, (blasint)k, 0.0f,
                     job->p->y + first, (blasint)job->p->ldy);
     }
 }
 
-void blas_product(struct compute *c, const struct product *product, const float *x, size_t ldx,
-                  size_t n)
+void blas_product(struct compute *c, const struct product *product)
 {
-    struct panel_job job = {c, product, x, ldx, n};
+    struct panel_job job = {c, product};
     size_t panels = (product->w->matrix.n_rows + BLAS_PANEL_ROWS - 1) / BLAS_PANEL_ROWS;
     pool_run(c->pool, panels, 1, run_panels, &job);
 }

@@ -86,8 +86,8 @@ struct weight;
 enum status weight_new(struct compute *compute, const struct matrix *matrix,
                        struct weight **out) MUST_USE;
 /* The same from rows that are made as they are packed; matrix->data is not used. rows writes rows
- * [first, first + n), n <= 16, to out, one behind the other; scratch has n_cols floats. It is called
- * from all threads at once. */
+ * [first, first + n), n <= 16, to out, one behind the other; scratch has n_cols floats. It is
+ * called from all threads at once. */
 typedef void weight_rows(void *ctx, uint32_t first, uint32_t n, float *scratch, void *out);
 enum status weight_make(struct compute *compute, const struct matrix *matrix, weight_rows *rows,
                         void *ctx, struct weight **out) MUST_USE;
@@ -102,6 +102,19 @@ void compute_matmul(struct compute *compute, const struct weight *w, const float
 /* Several products with the same x in one go (q, k, v; gate, up): same results as one by one. */
 void compute_matmul_many(struct compute *compute, const struct weight *const *w, size_t n_weights,
                          const float *x, size_t ldx, size_t n, float *const *y, const size_t *ldy);
+/* Several products, each with rows of its own, in one go (the experts of a layer): same results as
+ * one by one. All have the same number of columns. Rows that are those of the product before (x,
+ * ldx and n) count once; all in all n ≤ the reserved rows. */
+enum { COMPUTE_MAX_PRODUCTS = 64 };
+struct product {
+    const struct weight *w;
+    const float *x; /* [n, n_cols] */
+    size_t ldx, n;
+    float *y; /* [n, n_rows] */
+    size_t ldy;
+};
+void compute_matmul_each(struct compute *compute, const struct product *products,
+                         size_t n_products);
 /* One row of a matrix as floats (token embedding). */
 void weight_row(const struct weight *w, uint32_t row, float *out);
 

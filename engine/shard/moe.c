@@ -2,8 +2,10 @@
  *
  * A router scores all experts per row; the best few feed-forwards run and their outputs are summed
  * with weights. Rows are grouped by expert, so that an expert's matrices are read once for all rows
- * that chose it. A row adds its experts in ascending order of their number, in every pass, which
- * keeps its result independent of the rows beside it. */
+ * that chose it, and experts are grouped in waves that are one list of products: for a single row
+ * each matrix is so small that the threads would mostly wait for each other between them. A row
+ * adds its experts in ascending order of their number, in every pass, which keeps its result
+ * independent of the rows beside it. */
 #include "engine/shard/shard.h"
 
 #include <math.h>
@@ -125,46 +127,71 @@ static void route_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
     }
 }
 
-/* Rows that chose expert e, with their weights for it. */
-static size_t rows_of_expert(const struct pass *pass, uint32_t e)
-{
-    const struct scratch *s = &pass->shard->scratch;
-    uint32_t n_used = pass->hparams->n_experts_used;
-    size_t n = 0;
+enum { WAVE_EXPERTS = COMPUTE_MAX_PRODUCTS / 2 };
 
-    for (size_t r = 0; r < pass->n_rows; r++) {
+/* Experts that run together: their rows stand one after another in slots. */
+struct wave {
+    const struct pass *pass;
+    const float *in; /* [n_rows, n_embd] */
+    float *branch;
+    uint32_t first, end; /* experts are from [first, end) */
+    size_t n_experts, n_slots;
+    size_t starts[WAVE_EXPERTS + 1]; /* slots before each */
+};
+
+/* Gives slots to the rows that chose expert e; false, and nothing, where there is no room. */
+static bool add_expert(struct wave *wave, uint32_t e)
+{
+    const struct scratch *s = &wave->pass->shard->scratch;
+    uint32_t n_used = wave->pass->hparams->n_experts_used;
+    size_t most = scratch_max_rows(wave->pass->hparams, &wave->pass->shard->spec);
+    size_t n = wave->n_slots;
+
+    for (size_t r = 0; r < wave->pass->n_rows; r++) {
         for (uint32_t k = 0; k < n_used; k++) {
-            if (s->chosen[r * n_used + k] != e)
+            size_t at = r * n_used + k;
+
+            if (s->chosen[at] != e)
                 continue;
-            s->expert_rows[n] = (uint32_t)r;
-            s->expert_weights[n++] = s->chosen_weights[r * n_used + k];
+            if (n == most)
+                return false;
+            s->slots[n] = (struct expert_slot){(uint32_t)r, e, s->chosen_weights[at]};
+            s->chosen_slots[at] = (uint32_t)n++;
             break;
         }
     }
-    return n;
+    if (n > wave->n_slots)
+        wave->starts[++wave->n_experts] = n;
+    wave->n_slots = n;
+    return true;
 }
 
-struct expert_step {
-    const struct pass *pass;
-    const float *gate_bias; /* [n_expert_ff], or NULL */
-    const float *up_bias;
-};
-
-static void activate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+/* As many experts as there is room for, from `first` on. One alone always fits. */
+static void gather_wave(struct wave *wave, uint32_t first)
 {
-    const struct expert_step *step = ctx;
-    const struct shard *shard = step->pass->shard;
-    size_t n_ff = step->pass->hparams->n_expert_ff;
+    wave->first = wave->end = first;
+    wave->n_experts = wave->n_slots = 0;
+    while (wave->end < wave->pass->hparams->n_experts && wave->n_experts < WAVE_EXPERTS &&
+           add_expert(wave, wave->end))
+        wave->end++;
+}
+
+static void copy_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    const struct wave *wave = ctx;
+    const struct shard *shard = wave->pass->shard;
+    size_t n_embd = wave->pass->hparams->n_embd;
 
     (void)thread;
-    for (size_t r = begin; r < end; r++) {
-        float *gate = shard->scratch.ff + r * shard->scratch.ld_ff;
+    for (size_t i = begin; i < end; i++) {
+        struct expert_slot *slot = &shard->scratch.slots[i];
+        float *to = shard->scratch.expert_in + i * n_embd;
 
-        if (step->gate_bias)
-            shard->ops->add(gate, step->gate_bias, n_ff);
-        if (step->up_bias)
-            shard->ops->add(gate + n_ff, step->up_bias, n_ff);
-        activate_gated(shard, gate, gate + n_ff, n_ff);
+        memcpy(to, wave->in + slot->row * n_embd, n_embd * sizeof *to);
+        if (!wave->pass->arch->expert_weights_first)
+            continue;
+        shard->ops->scale(to, slot->weight, n_embd);
+        slot->weight = 1;
     }
 }
 
@@ -173,48 +200,82 @@ static const float *expert_bias(const struct pass *pass, uint32_t slot, uint32_t
     return pass->weights->bias[slot] ? pass->weights->bias[slot] + e * n : NULL;
 }
 
-static void run_expert(const struct pass *pass, uint32_t e, const float *in, size_t n, float *out)
+static void activate_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
-    const struct scratch *s = &pass->shard->scratch;
-    struct weight **const *m = pass->weights->experts;
-    size_t n_embd = pass->hparams->n_embd;
-    size_t n_ff = pass->hparams->n_expert_ff;
-    const struct weight *w[2] = {m[EXPERT_MATRIX_GATE][e], m[EXPERT_MATRIX_UP][e]};
-    float *y[2] = {s->ff, s->ff + n_ff};
-    size_t ldy[2] = {s->ld_ff, s->ld_ff};
-    struct expert_step step = {.pass = pass,
-                               .gate_bias = expert_bias(pass, SLOT_EXPERT_GATE, e, n_ff),
-                               .up_bias = expert_bias(pass, SLOT_EXPERT_UP, e, n_ff)};
+    const struct wave *wave = ctx;
+    const struct shard *shard = wave->pass->shard;
+    size_t n_ff = wave->pass->hparams->n_expert_ff;
 
-    compute_matmul_many(pass->shard->compute, w, 2, in, n_embd, n, y, ldy);
-    compute_parallel(pass->shard->compute, n, activate_rows, &step);
-    compute_matmul(pass->shard->compute, m[EXPERT_MATRIX_DOWN][e], s->ff, s->ld_ff, n, out, n_embd);
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        float *gate = shard->scratch.ff + i * shard->scratch.ld_ff;
+        uint32_t e = shard->scratch.slots[i].expert;
+        const float *gate_bias = expert_bias(wave->pass, SLOT_EXPERT_GATE, e, n_ff);
+        const float *up_bias = expert_bias(wave->pass, SLOT_EXPERT_UP, e, n_ff);
+
+        if (gate_bias)
+            shard->ops->add(gate, gate_bias, n_ff);
+        if (up_bias)
+            shard->ops->add(gate + n_ff, up_bias, n_ff);
+        activate_gated(shard, gate, gate + n_ff, n_ff);
+    }
 }
 
-static void add_expert(const struct pass *pass, uint32_t e, const float *in, float *branch)
+/* Each row takes its experts of the wave in ascending order. */
+static void add_rows(void *ctx, size_t begin, size_t end, uint32_t thread)
 {
-    const struct scratch *s = &pass->shard->scratch;
-    const struct vector_ops *ops = pass->shard->ops;
-    size_t n_embd = pass->hparams->n_embd;
-    const float *bias = expert_bias(pass, SLOT_EXPERT_DOWN, e, n_embd);
-    size_t n = rows_of_expert(pass, e);
+    const struct wave *wave = ctx;
+    const struct scratch *s = &wave->pass->shard->scratch;
+    const struct vector_ops *ops = wave->pass->shard->ops;
+    uint32_t n_used = wave->pass->hparams->n_experts_used;
+    size_t n_embd = wave->pass->hparams->n_embd;
 
-    if (n == 0)
-        return;
-    for (size_t i = 0; i < n; i++)
-        memcpy(s->expert_in + i * n_embd, in + s->expert_rows[i] * n_embd, n_embd * sizeof *in);
-    for (size_t i = 0; pass->arch->expert_weights_first && i < n; i++) {
-        ops->scale(s->expert_in + i * n_embd, s->expert_weights[i], n_embd);
-        s->expert_weights[i] = 1;
-    }
-    run_expert(pass, e, s->expert_in, n, s->expert_out);
-    for (size_t i = 0; i < n; i++) {
-        float *out = s->expert_out + i * n_embd;
+    (void)thread;
+    for (size_t at = begin * n_used; at < end * n_used; at++) {
+        uint32_t e = s->chosen[at];
+        const float *bias = expert_bias(wave->pass, SLOT_EXPERT_DOWN, e, n_embd);
+        size_t i = s->chosen_slots[at];
 
+        if (e < wave->first || e >= wave->end)
+            continue;
         if (bias)
-            ops->add(out, bias, n_embd);
-        ops->axpy(s->expert_weights[i], out, branch + s->expert_rows[i] * n_embd, n_embd);
+            ops->add(s->expert_out + i * n_embd, bias, n_embd);
+        ops->axpy(s->slots[i].weight, s->expert_out + i * n_embd,
+                  wave->branch + at / n_used * n_embd, n_embd);
     }
+}
+
+/* One list of products for all experts of the wave, so that the threads never wait for one. A
+ * single row needs no copies, and is made ready for the products once for all experts. */
+static void run_wave(struct wave *wave)
+{
+    const struct scratch *s = &wave->pass->shard->scratch;
+    struct weight **const *m = wave->pass->weights->experts;
+    struct compute *compute = wave->pass->shard->compute;
+    size_t n_embd = wave->pass->hparams->n_embd;
+    size_t n_ff = wave->pass->hparams->n_expert_ff;
+    bool copy = wave->pass->n_rows > 1 || wave->pass->arch->expert_weights_first;
+    struct product in[COMPUTE_MAX_PRODUCTS];
+    struct product out[WAVE_EXPERTS];
+
+    if (copy)
+        compute_parallel(compute, wave->n_slots, copy_rows, wave);
+    for (size_t i = 0; i < wave->n_experts; i++) {
+        size_t first = wave->starts[i];
+        size_t n = wave->starts[i + 1] - first;
+        uint32_t e = s->slots[first].expert;
+        const float *x = copy ? s->expert_in + first * n_embd : wave->in;
+        float *ff = s->ff + first * s->ld_ff;
+
+        in[2 * i] = (struct product){m[EXPERT_MATRIX_GATE][e], x, n_embd, n, ff, s->ld_ff};
+        in[2 * i + 1] = (struct product){m[EXPERT_MATRIX_UP][e], x, n_embd, n, ff + n_ff, s->ld_ff};
+        out[i] = (struct product){m[EXPERT_MATRIX_DOWN][e],       ff,    s->ld_ff, n,
+                                  s->expert_out + first * n_embd, n_embd};
+    }
+    compute_matmul_each(compute, in, 2 * wave->n_experts);
+    compute_parallel(compute, wave->n_slots, activate_rows, wave);
+    compute_matmul_each(compute, out, wave->n_experts);
+    compute_parallel(compute, wave->pass->n_rows, add_rows, wave);
 }
 
 struct shared_step {
@@ -246,6 +307,7 @@ void moe_run(struct pass *pass, const float *in, float *branch)
 {
     const struct hparams *hp = pass->hparams;
     struct scratch *scratch = &pass->shard->scratch;
+    struct wave wave = {.pass = pass, .in = in, .branch = branch};
     struct shared_step step = {
         .pass = pass, .in = in, .shared = scratch->expert_out, .branch = branch};
 
@@ -253,8 +315,10 @@ void moe_run(struct pass *pass, const float *in, float *branch)
                    pass->n_rows, scratch->router, hp->n_experts);
     compute_parallel(pass->shard->compute, pass->n_rows, route_rows, pass);
     memset(branch, 0, pass->n_rows * hp->n_embd * sizeof *branch);
-    for (uint32_t e = 0; e < hp->n_experts; e++)
-        add_expert(pass, e, in, branch);
+    while (wave.end < hp->n_experts) {
+        gather_wave(&wave, wave.end);
+        run_wave(&wave);
+    }
     if (!pass->weights->matrix[SLOT_SHARED_UP])
         return;
     ffn_run_shared(pass, in, scratch->expert_out);

@@ -96,10 +96,16 @@ static void lay_out_tiles(const struct hparams *hp, const struct shard_spec *spe
     }
 }
 
+size_t scratch_max_rows(const struct hparams *hparams, const struct shard_spec *spec)
+{
+    return hparams->n_experts ? larger(spec->max_rows, EXPERT_SLOTS) : spec->max_rows;
+}
+
 static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *spec,
                             struct scratch *s, struct places *p)
 {
     size_t rows = spec->max_rows;
+    size_t slots = scratch_max_rows(hp, spec);
 
     for (uint32_t il = spec->layer_begin; il < spec->layer_end; il++)
         measure_layer(hp, &hp->layers[il], s);
@@ -108,7 +114,7 @@ static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *s
     s->qkv = place(p, rows, s->ld_qkv);
     s->attended = place(p, rows, s->ld_attended);
     s->branch = place(p, rows, hp->n_embd);
-    s->ff = place(p, rows, s->ld_ff);
+    s->ff = place(p, slots, s->ld_ff);
     s->latent = place(p, rows, s->ld_latent);
     s->latent_out = place(p, rows, s->ld_latent);
     s->q_rank = place(p, rows, s->ld_q_rank);
@@ -119,11 +125,11 @@ static void scratch_lay_out(const struct hparams *hp, const struct shard_spec *s
     s->chosen = place(p, rows, hp->n_experts_used);
     s->chosen_weights = place(p, rows, hp->n_experts_used);
     s->input_row = place(p, spec->embed, (size_t)hp->n_layer_input * hp->n_layers);
+    s->chosen_slots = place(p, rows, hp->n_experts_used);
     if (hp->n_experts) {
-        s->expert_rows = place(p, rows, 1);
-        s->expert_weights = place(p, rows, 1);
-        s->expert_in = place(p, rows, hp->n_embd);
-        s->expert_out = place(p, rows, hp->n_embd);
+        s->slots = place(p, slots, sizeof *s->slots / sizeof(float));
+        s->expert_in = place(p, slots, hp->n_embd);
+        s->expert_out = place(p, slots, hp->n_embd);
     }
 }
 

@@ -56,7 +56,7 @@ void shard_need(const struct model *model, const struct shard_spec *spec, struct
         kv_bytes(hp->layers + spec->layer_begin, spec->layer_end - spec->layer_begin, spec);
     out->scratch_bytes =
         scratch_bytes(hp, spec) +
-        compute_scratch_bytes(spec->engine, spec->max_rows, scratch_max_cols(hp, spec));
+        compute_scratch_bytes(spec->engine, scratch_max_rows(hp, spec), scratch_max_cols(hp, spec));
 }
 
 static enum status open_parts(struct shard *shard, struct fault *fault)
@@ -68,7 +68,8 @@ static enum status open_parts(struct shard *shard, struct fault *fault)
     if (status)
         return status;
     shard->ops = compute_ops(shard->compute);
-    status = compute_reserve(shard->compute, spec->max_rows, scratch_max_cols(hp, spec));
+    status =
+        compute_reserve(shard->compute, scratch_max_rows(hp, spec), scratch_max_cols(hp, spec));
     if (!status)
         status = scratch_new(hp, spec, &shard->scratch);
     if (!status)

@@ -21,13 +21,20 @@ struct layer_weights { /* NULL where the layer has none */
 };
 
 /* Work memory for max_rows rows, one allocation; pages become resident when they are used. */
+/* A row of x at an expert; so many of them, of several experts, go in one step at least. */
+enum { EXPERT_SLOTS = 128 };
+struct expert_slot {
+    uint32_t row, expert;
+    float weight;
+};
+
 struct scratch {
     void *memory;
     float *normed;                  /* [max_rows, n_embd] */
     float *qkv;                     /* [max_rows, ld_qkv]: queries, keys, values */
     float *attended;                /* [max_rows, ld_attended] */
     float *branch;                  /* [max_rows, n_embd]: what is added to the residual */
-    float *ff;                      /* [max_rows, ld_ff]: gate, up */
+    float *ff;                      /* [scratch_max_rows, ld_ff]: gate, up */
     float *latent;                  /* [max_rows, ld_latent]: queries over the latent, per head */
     float *latent_out;              /* [max_rows, ld_latent] */
     float *q_rank;                  /* [max_rows, ld_q_rank] */
@@ -37,10 +44,10 @@ struct scratch {
     float *router;                  /* [max_rows, n_experts] */
     uint32_t *chosen;               /* [max_rows, n_experts_used], ascending */
     float *chosen_weights;          /* [max_rows, n_experts_used] */
-    uint32_t *expert_rows;          /* [max_rows]: rows that use one expert */
-    float *expert_weights;          /* [max_rows] */
-    float *expert_in;               /* [max_rows, n_embd] */
-    float *expert_out;              /* [max_rows, n_embd] */
+    uint32_t *chosen_slots;         /* [max_rows, n_experts_used] */
+    struct expert_slot *slots;      /* [scratch_max_rows] */
+    float *expert_in;               /* [scratch_max_rows, n_embd] */
+    float *expert_out;              /* [scratch_max_rows, n_embd] */
     float *input_row;               /* [n_layers, n_layer_input]: of one token */
     size_t ld_qkv, ld_attended, ld_ff, ld_latent, ld_q_rank;
 };
@@ -114,6 +121,7 @@ enum status scratch_new(const struct hparams *hparams, const struct shard_spec *
 void scratch_free(struct scratch *scratch);
 /* Most columns and rows of a product of this shard. */
 size_t scratch_max_cols(const struct hparams *hparams, const struct shard_spec *spec);
+size_t scratch_max_rows(const struct hparams *hparams, const struct shard_spec *spec);
 
 /* load.c: weights of the shard from the model's tensors. */
 enum status shard_load(struct shard *shard) MUST_USE;

@@ -306,6 +306,46 @@ static void rows_are_independent(void **state)
     each_isa(rows_are_independent_of);
 }
 
+/* Products with rows of their own, as experts have: shared rows, other rows, tiles of every size,
+ * types of every kind in one list. */
+static void a_list_of_products_of(const char *isa)
+{
+    enum { K = 512, M = 52, N = 70, COUNT = 9 };
+    static const size_t kind_of[COUNT] = {3, 3, 11, 1, 12, 19, 7, 3, 0};
+    static const size_t first_of[COUNT] = {0, 0, 0, 1, 4, 20, 20, 21, 0};
+    static const size_t n_of[COUNT] = {1, 1, 1, 3, 17, 1, 1, 49, 2};
+    static float x[N * K], y[COUNT][N * M], alone[N * M];
+    struct fixture f[COUNT];
+    struct weight *w[COUNT] = {NULL};
+    struct product products[COUNT];
+    struct compute *c = NULL;
+    assert_int_equal(compute_new(ENGINE_NATIVE, 3, &c, NULL), STATUS_OK);
+    assert_int_equal(compute_reserve(c, N + 10, K), STATUS_OK);
+    fill_x(x, COUNT_OF(x), FILL_RANDOM);
+    for (size_t i = 0; i < COUNT; i++) {
+        fixture_make(&f[i], kind_of[i], M - (uint32_t)i, K, FILL_RANDOM);
+        assert_int_equal(weight_new(c, &f[i].matrix, &w[i]), STATUS_OK);
+        products[i] = (struct product){w[i], x + first_of[i] * K, K, n_of[i], y[i], M};
+    }
+    compute_matmul_each(c, products, 0);
+    compute_matmul_each(c, products, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        compute_matmul(c, w[i], products[i].x, K, n_of[i], alone, M);
+        for (size_t t = 0; t < n_of[i]; t++)
+            if (memcmp(alone + t * M, y[i] + t * M, f[i].m * sizeof *alone) != 0)
+                fail_msg("%s: product %zu of the list differs from the same one alone", isa, i);
+        weight_free(&w[i]);
+        fixture_free(&f[i]);
+    }
+    compute_free(&c);
+}
+
+static void a_list_of_products(void **state)
+{
+    (void)state;
+    each_isa(a_list_of_products_of);
+}
+
 static void a_row_comes_back_exactly(void **state)
 {
     (void)state;
@@ -401,6 +441,7 @@ int main(void)
         cmocka_unit_test(products_on_threads),
         cmocka_unit_test(openblas_agrees_with_the_reference),
         cmocka_unit_test(rows_are_independent),
+        cmocka_unit_test(a_list_of_products),
         cmocka_unit_test(a_row_comes_back_exactly),
         cmocka_unit_test(openblas_repeats_itself),
         cmocka_unit_test(a_forced_isa_never_falls_back),
