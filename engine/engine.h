@@ -83,10 +83,10 @@ struct model_info {
     uint32_t n_experts, n_experts_used; /* 0: dense */
     uint64_t n_parameters;
     uint64_t file_bytes;
-    bool has_tensors; /* false: vocabulary only */
+    bool has_tensors;    /* false: vocabulary only */
     uint32_t row_floats; /* of a row between stages: n_embd, and what later layers need besides */
-    bool tied;        /* the output head is the embedding */
-    bool rewinds;     /* KV can be cut at any token; false: shard_truncate forgets the whole slot */
+    bool tied;           /* the output head is the embedding */
+    bool rewinds; /* KV can be cut at any token; false: shard_truncate forgets the whole slot */
     /* [n_layers], owned by the model: */
     const uint64_t *layer_bytes;        /* weights */
     const uint64_t *layer_active_bytes; /* read per decoded token */
@@ -208,8 +208,11 @@ struct chat_request {
     const char *kwargs_json;   /* object of further template variables, or NULL */
     const char *template_text; /* NULL: the model's own */
     bool no_generation_prompt;
-    int64_t now_unix_seconds; /* for strftime_now */
+    int64_t now_unix_seconds; /* for strftime_now, shown as it is: see chat_local_seconds */
 };
+/* The box's local time (TZ) of a moment, as if its clock's digits were UTC: what strftime_now shows
+ * in Python. */
+int64_t chat_local_seconds(int64_t unix_seconds);
 /* Renders the prompt text into `out`. model may be NULL when template_text is given. Errors:
  * INVALID (messages of a wrong shape, raise_exception's own words), UNSUPPORTED (no template in the
  * model, or a construct that the interpreter lacks, with its line), LIMIT (time, depth, output). */
@@ -233,6 +236,10 @@ struct shard_spec {
     enum engine_kind engine;
     struct model_form form;
     bool lock; /* weights and KV may not be swapped out; PERMISSION where the limit forbids it */
+    /* Called by shard_open as it reads, on its thread: bytes of weights done, and in all. NULL:
+     * nobody asks. */
+    void (*on_load)(void *owner, uint64_t done_bytes, uint64_t total_bytes);
+    void *on_load_owner;
 };
 
 struct shard_need {
@@ -255,15 +262,15 @@ struct shard_row {
     uint32_t pos;
 };
 
-/* hidden is n_rows · row_floats float32 throughout: [n_rows, n_embd] row-major, and behind it, where
- * a model has them, [n_rows, row_floats - n_embd]: inputs of later layers that only the token gives,
- * keys and values that later layers share. shard_logits wants the first part alone. */
+/* hidden is n_rows · row_floats float32 throughout: [n_rows, n_embd] row-major, and behind it,
+ * where a model has them, [n_rows, row_floats - n_embd]: inputs of later layers that only the token
+ * gives, keys and values that later layers share. shard_logits wants the first part alone. */
 enum status shard_embed(struct shard *shard, const uint32_t *tokens, size_t n_rows,
                         float *hidden) MUST_USE;
-/* Runs layers [layer_begin, layer_end) in place; n_rows ≤ max_rows. A row's result depends on its own sequence only,
- * bit for bit (native engine), whatever the other rows, the chunking and the number of threads.
- * Errors: INVALID for rows out of order or range; NO_ROOM where the KV budget is used up; the KV is
- * unchanged on failure. */
+/* Runs layers [layer_begin, layer_end) in place; n_rows ≤ max_rows. A row's result depends on its
+ * own sequence only, bit for bit (native engine), whatever the other rows, the chunking and the
+ * number of threads. Errors: INVALID for rows out of order or range; NO_ROOM where the KV budget is
+ * used up; the KV is unchanged on failure. */
 enum status shard_forward(struct shard *shard, const struct shard_row *rows, size_t n_rows,
                           float *hidden) MUST_USE;
 /* logits [n_rows, n_vocab]; hidden is used as scratch. */

@@ -41,7 +41,7 @@ static enum status sequence_render(struct node_sequence *sequence, struct buffer
     json_t *body = json_loadb(sequence->body, sequence->body_bytes, JSON_REJECT_DUPLICATES, &error);
     json_t *tools = json_object_get(body, "tools");
     json_t *kwargs = json_object_get(body, "kwargs");
-    struct chat_request chat = {.now_unix_seconds = (int64_t)time(NULL)};
+    struct chat_request chat = {.now_unix_seconds = chat_local_seconds((int64_t)time(NULL))};
     char *texts[3] = {0};
     enum status status;
 

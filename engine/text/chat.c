@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <string.h>
+#include <time.h>
 
 static const char chatml[] = "{% for message in messages %}"
                              "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
@@ -100,4 +101,12 @@ enum status chat_render(const struct model *model, const struct chat_request *re
                         struct buffer *out, struct fault *fault)
 {
     return text_chat_render(model != NULL ? model_text(model) : NULL, request, out, fault);
+}
+
+int64_t chat_local_seconds(int64_t unix_seconds)
+{
+    time_t moment = (time_t)unix_seconds;
+    struct tm tm;
+
+    return localtime_r(&moment, &tm) != NULL ? (int64_t)timegm(&tm) : unix_seconds;
 }

@@ -5,6 +5,7 @@
 #include "node/cli/run.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +58,30 @@ static bool put_stops(const struct ask *ask, json_t *body)
     return json_object_set_new(body, "stop", list) == 0 && good;
 }
 
+enum status ask_biases(const struct run *run, json_t **out, struct fault *fault)
+{
+    *out = run->biases.n ? json_object() : NULL;
+    for (size_t i = 0; i < run->biases.n; i++) {
+        const char *text = run->biases.items[i];
+        size_t n_digits = strspn(text, "0123456789");
+        char id[16], *end = NULL;
+        double value;
+
+        value = text[n_digits] == '=' ? strtod(text + n_digits + 1, &end) : 0;
+        if (n_digits < 1 || n_digits > 10 || !end || end == text + n_digits + 1 || *end ||
+            !(value >= -100 && value <= 100))
+            return fault_set(fault, STATUS_INVALID,
+                             "--logit-bias: \"%.60s\" is not a token's number, = and a number from "
+                             "-100 to 100, such as 17=-100",
+                             text);
+        memcpy(id, text, n_digits);
+        id[n_digits] = '\0';
+        if (json_object_set_new(*out, id, json_real(value)) != 0)
+            return fault_set(fault, STATUS_NO_MEMORY, "no memory for the biases");
+    }
+    return STATUS_OK;
+}
+
 static bool put_sampling(const struct ask *ask, json_t *body)
 {
     const struct run *run = ask->run;
@@ -72,13 +97,23 @@ static bool put_sampling(const struct ask *ask, json_t *body)
         {"frequency-penalty", "frequency_penalty", run->frequency_penalty},
         {"presence-penalty", "presence_penalty", run->presence_penalty},
         {"dry-multiplier", "dry_multiplier", run->dry_multiplier},
+        {"dry-base", "dry_base", run->dry_base},
         {"xtc-probability", "xtc_probability", run->xtc_probability},
         {"xtc-threshold", "xtc_threshold", run->xtc_threshold},
     };
-    bool good =
-        put_if(ask, body, "top-k", "top_k", json_integer(run->top_k)) &&
-        put_if(ask, body, "repeat-last-n", "repeat_last_n", json_integer(run->repeat_last_n));
+    const struct {
+        const char *option, *field;
+        uint32_t value;
+    } counts[] = {
+        {"top-k", "top_k", run->top_k},
+        {"repeat-last-n", "repeat_last_n", run->repeat_last_n},
+        {"dry-allowed-length", "dry_allowed_length", run->dry_allowed_length},
+        {"dry-last-n", "dry_last_n", run->dry_last_n},
+    };
+    bool good = !ask->biases || json_object_set(body, "logit_bias", ask->biases) == 0;
 
+    for (size_t i = 0; good && i < COUNT_OF(counts); i++)
+        good = put_if(ask, body, counts[i].option, counts[i].field, json_integer(counts[i].value));
     for (size_t i = 0; good && i < COUNT_OF(numbers); i++)
         good = put_if(ask, body, numbers[i].option, numbers[i].field, json_real(numbers[i].value));
     return good;

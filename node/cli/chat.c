@@ -85,12 +85,14 @@ enum status ask_chat(struct ask *ask, struct fault *fault)
     fault->status = STATUS_OK;
     if (good && ask->run->system)
         good = say(messages, "system", ask->run->system, strlen(ask->run->system));
-    (void)fputs("/bye or Ctrl-D ends, /clear starts again, Ctrl-C stops an answer\n", stderr);
+    if (!ask->run->quiet)
+        (void)fputs("/bye or Ctrl-D ends, /clear starts again, Ctrl-C stops an answer\n", stderr);
     while (good && end != LINE_CLOSED) {
-        (void)fputs("> ", stderr);
+        if (!ask->run->quiet)
+            (void)fputs("> ", stderr);
         end = line_read(&pending, &line);
         run_stop = 0;
-        if (end != LINE_READ)
+        if (end != LINE_READ && !ask->run->quiet)
             (void)fputc('\n', stderr);
         if (end != LINE_READ || line.len == 0)
             continue;

@@ -7,6 +7,7 @@
  * bytes, zeros included. */
 #include "node/cli/inspect.h"
 
+#include <math.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,7 +42,8 @@ static const struct option prompt_options[] = {
     OPTION("no-generation-prompt", OPTION_FLAG, INSPECT(no_generation_prompt), NULL,
            "Do not open the assistant's turn", .flag_only = true),
     OPTION("now", OPTION_TEXT, INSPECT(now), "TIME",
-           "Time for the template, e.g. 2026-01-31T12:00:00Z", .flag_only = true),
+           "Time for the template, e.g. 2026-01-31T12:00:00; without it the local time",
+           .flag_only = true),
 };
 
 static const struct command_spec spec_model = {
@@ -139,6 +141,37 @@ static json_t *runnable_json(const struct model *model, enum engine_kind kind)
     return json_pack("{s:b, s:s?}", "runnable", can, "why_not", can ? NULL : fault.text);
 }
 
+/* What the model's makers recommend; null where they say nothing. */
+static json_t *sampling_json(const struct model *model)
+{
+    struct sample_params p = {0};
+    unsigned settings = model_sampling(model, &p);
+    const struct {
+        enum sample_setting setting;
+        const char *name;
+        double value;
+    } rows[] = {
+        {SAMPLE_TEMPERATURE, "temperature", (double)p.temperature},
+        {SAMPLE_TOP_P, "top_p", (double)p.top_p},
+        {SAMPLE_MIN_P, "min_p", (double)p.min_p},
+        {SAMPLE_TYPICAL_P, "typical_p", (double)p.typical_p},
+        {SAMPLE_REPEAT_PENALTY, "repeat_penalty", (double)p.repeat_penalty},
+        {SAMPLE_XTC_PROBABILITY, "xtc_probability", (double)p.xtc_probability},
+        {SAMPLE_XTC_THRESHOLD, "xtc_threshold", (double)p.xtc_threshold},
+    };
+    json_t *out = settings ? json_object() : json_null();
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) /* seven digits are all that a float has */
+        if (settings & rows[i].setting)
+            (void)json_object_set_new(out, rows[i].name,
+                                      json_real(round(rows[i].value * 1e7) / 1e7));
+    if (settings & SAMPLE_TOP_K)
+        (void)json_object_set_new(out, "top_k", json_integer(p.top_k));
+    if (settings & SAMPLE_REPEAT_LAST_N)
+        (void)json_object_set_new(out, "repeat_last_n", json_integer(p.repeat_last_n));
+    return out;
+}
+
 static json_t *model_json(const struct model *model)
 {
     const struct model_info *info = model_info(model);
@@ -148,7 +181,8 @@ static json_t *model_json(const struct model *model)
         (void)json_object_set_new(engines, engine_name((enum engine_kind)kind),
                                   runnable_json(model, (enum engine_kind)kind));
     return json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:I, s:I, s:o}",
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:I, s:I, s:o, "
+        "s:o}",
         "name", info->name, "architecture", info->architecture, "types", info->types, "layers",
         (json_int_t)info->n_layers, "embedding_length", (json_int_t)info->n_embd, "vocabulary_size",
         (json_int_t)(info->n_vocab ? info->n_vocab : model_token_count(model)), "context_length",
@@ -156,8 +190,8 @@ static json_t *model_json(const struct model *model)
         (json_int_t)info->n_kv_heads, "feed_forward_length", (json_int_t)info->n_ff, "parameters",
         (json_int_t)info->n_parameters, "file_bytes", (json_int_t)info->file_bytes, "has_tensors",
         info->has_tensors, "tied_embeddings", info->tied, "embedding_bytes",
-        (json_int_t)info->embed_bytes, "head_bytes", (json_int_t)info->head_bytes, "engines",
-        engines);
+        (json_int_t)info->embed_bytes, "head_bytes", (json_int_t)info->head_bytes, "sampling",
+        sampling_json(model), "engines", engines);
 }
 
 static enum status inspect_model(const struct model *model, struct fault *fault)
@@ -257,7 +291,7 @@ static enum status inspect_prompt(const struct model *model, const struct inspec
 {
     struct buffer messages = {0}, tools = {0}, kwargs = {0}, template = {0}, prompt = {0};
     struct chat_request request = {.no_generation_prompt = options->no_generation_prompt,
-                                   .now_unix_seconds = (int64_t)time(NULL)};
+                                   .now_unix_seconds = chat_local_seconds((int64_t)time(NULL))};
     enum status status = text_read(options->messages, &messages, fault);
 
     if (status == STATUS_OK && options->tools)

@@ -73,7 +73,7 @@ static enum status pipeline_open(struct pipeline *p, const struct model *model,
                                  size_t n_tokens, struct fault *fault)
 {
     uint32_t n_layers = p->info->n_layers;
-    uint32_t n_stages = values->n_stages < n_layers ? values->n_stages : n_layers;
+    uint32_t n_stages = values->n_stages;
     struct engine_box box;
     struct model_form form;
     enum status status = model_form_parse(values->kv, values->quantize, &form, fault);
@@ -162,6 +162,9 @@ static enum status logits_check(const struct model *model, const struct logits_o
         status = fault_set(fault, STATUS_UNSUPPORTED, "the file holds a vocabulary only");
     if (status == STATUS_OK)
         status = model_computable(model, *engine, fault);
+    if (status == STATUS_OK && values->n_stages > info->n_layers)
+        status = fault_set(fault, STATUS_INVALID, "--stages %u is more than the model's %u layers",
+                           values->n_stages, info->n_layers);
     if (status == STATUS_OK)
         status = inspect_ids(values->tokens, info->n_vocab, ids, fault);
     if (status == STATUS_OK && ids->n == 0)

@@ -36,10 +36,19 @@ static const struct option options[] = {
            "Only the most typical tokens that make up X of the chance; 1 is off", .max = 1),
     OPTION("dry-multiplier", OPTION_NUMBER, RUN(dry_multiplier), "X",
            "Make going on as the text once did less likely; 0 is off", .max = 100),
+    OPTION("dry-base", OPTION_NUMBER, RUN(dry_base), "X",
+           "How steeply that grows with the length that repeats; without it 1.75", .max = 100),
+    OPTION("dry-allowed-length", OPTION_COUNT, RUN(dry_allowed_length), "N",
+           "Tokens that may repeat freely; without it 2", .max = 1 << 20),
+    OPTION("dry-last-n", OPTION_COUNT, RUN(dry_last_n), "N",
+           "Tokens that are looked back on for it; 0 is as many as can be", .max = 16384),
     OPTION("xtc-probability", OPTION_NUMBER, RUN(xtc_probability), "X",
            "How often the likeliest tokens are left out; 0 is off", .max = 1),
     OPTION("xtc-threshold", OPTION_NUMBER, RUN(xtc_threshold), "X",
            "Chance from which a token is one of the likeliest; without it 0.1", .max = 1),
+    OPTION("logit-bias", OPTION_LIST, RUN(biases), "ID=X",
+           "Make the token with this number likelier by X, from -100 to 100; see skein inspect "
+           "tokens"),
     OPTION("seed", OPTION_SEED, RUN(seed), "N", "The same seed gives the same answer"),
     OPTION("stop", OPTION_LIST, RUN(stops), "TEXT", "End the answer before this text"),
     OPTION("raw", OPTION_FLAG, RUN(raw), NULL,
@@ -62,8 +71,10 @@ const struct command_spec spec_run = {
     "Ask a model; the answer is streamed.",
     "MODEL is a name from `skein models`, or the path of a GGUF "
     "file or a Hugging Face folder on this box. Without PROMPT it is "
-    "read from standard input; on a terminal you chat, /bye or "
+    "read from standard input; on a terminal you chat: /clear starts again, /bye or "
     "Ctrl-D ends, Ctrl-C stops an answer.\n"
+    "What no option says of sampling is as the model's makers recommend "
+    "(`skein inspect model` shows it), else temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.\n"
     "Where no node is running, this box answers alone; --engine, "
     "--memory, --threads, --context and "
     "their like then describe it.",
@@ -163,6 +174,11 @@ int run_command(int argc, char **argv)
     catch_interrupt();
     ask.run = &run;
     ask.config = &config;
+    status = ask_biases(&run, &ask.biases, &fault);
+    if (status != STATUS_OK) {
+        exit_code = cli_fail(&fault);
+        goto out;
+    }
     wanted = run.alone                                 ? SESSION_NODE_INSIDE
              : config_given(&spec_run, &config, "api") ? SESSION_NODE_NAMED
                                                        : SESSION_NODE_ANY;
@@ -178,6 +194,7 @@ int run_command(int argc, char **argv)
     else
         exit_code = cli_fail(&fault);
 out:
+    json_decref(ask.biases);
     config_free(&config);
     return exit_code;
 }
