@@ -8,6 +8,7 @@ not there. The rules are those of the house (README.md of this folder says which
 """
 import concurrent.futures
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -249,6 +250,71 @@ def check_table(root, build):
         yield f"README.md does not tell of `skein {name}`"
     for name in sorted(told - there):
         yield f"README.md tells of `skein {name}`, which --help does not"
+
+
+def text_of(root, path):
+    return "\n".join(lines_of(root, path))
+
+
+def proven_families(root):
+    """Family names of Hugging Face folders that some test opens and compares."""
+    tested = set(re.findall(r'^    \{"[^"]+", "(\w+)",',
+                            text_of(root, "tests/model/test_hf_families.c"), re.M))
+    recorded = re.search(r"^Recorded folders.*?\n\n", text_of(root, "engine/README.md"), re.M | re.S)
+    return tested | set(re.findall(r"\w+For\w+", recorded.group(0) if recorded else ""))
+
+
+def architecture_rows(root, cases):
+    """The table of architectures; cases: what each row says of its recorded cases."""
+    families = re.findall(r'ROW\("(\w+)",\s*"([^"]+)"', text_of(root, "engine/hf/arch.c"))
+    proven = proven_families(root)
+    for name in re.findall(r'^        \.name = "([^"]+)"',
+                           text_of(root, "engine/model/arch_table.c"), re.M):
+        own = [family for family, arch in families if arch == name]
+        yield "| {} | {} | {} | {} |".format(
+            name, cases.get(name, ""), ", ".join(family for family in own if family in proven),
+            ", ".join(family for family in own if family not in proven))
+
+
+def type_rows(root):
+    """The table of tensor types that are run."""
+    def listed(path, start):
+        body = text_of(root, path).split(start, 1)[1].split("\n};", 1)[0]
+        return set(re.findall(r"TENSOR_(\w+)", body))
+
+    decoded = listed("tests/kernels/test_quant_ref.c", "static enum tensor_type types[]")
+    multiplied = listed("tests/kernels/test_matmul.c", "} kinds[] = {")
+    panels = set(re.findall(r"\[TENSOR_(\w+)\] = panel_",
+                            text_of(root, "engine/kernels/tmpl_table.h")))
+    written = listed("engine/kernels/encode.c", "encoders[TENSOR_TYPE_LIMIT] = {")
+    for name, values in re.findall(r"TYPE\((\w+), (\d+), \d+, true\)",
+                                   text_of(root, "engine/kernels/types.c")):
+        kernel = ("float" if values == "1" else "int8") if name in panels else "decoded rows"
+        yield "| {} | {} | {} | {} | {} |".format(
+            name, "yes" if name in decoded else "NO", kernel,
+            "yes" if name in multiplied else "no", "yes" if name in written else "")
+
+
+def check_proofs(root, build):
+    """The tables of proofs in engine/README.md are what sources and tests say."""
+    readme = lines_of(root, "engine/README.md")
+    told = [line for line in readme if line.startswith("| ")]
+    cases = {cells[1].strip(): cells[2].strip() for cells in (line.split("|") for line in told)
+             if len(cells) == 6}
+    for row in [*architecture_rows(root, cases), *type_rows(root)]:
+        if row not in told:
+            yield f"engine/README.md lacks: {row}"
+        if "| NO |" in row:
+            yield f"no test decodes this type: {row}"
+        if row.count("|") == 5 and not row.split("|")[2].strip():
+            yield f"no recorded case: {row}"
+    manifest = os.path.join(os.environ.get("SKEIN_CONFORMANCE") or "/nowhere", "manifest.json")
+    if os.path.exists(manifest):
+        with open(manifest, encoding="utf-8") as file:
+            recorded = json.load(file)["arch"]
+        for name, case in recorded.items():
+            if name not in cases.get(case["arch"], "").split(", "):
+                yield f"engine/README.md does not name the case {name} of {case['arch']}"
 
 
 def skip(reason):
