@@ -213,7 +213,8 @@ static int put_chunk(const char *data, size_t n, void *owner)
 int cli_print_json(json_t *value)
 {
     int rc = value ? json_dump_callback(value, put_chunk, stdout,
-                                        JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY)
+                                        JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY |
+                                            JSON_REAL_PRECISION(12))
                    : -1;
 
     if (!value)
