@@ -33,6 +33,8 @@ struct node_options {
     enum engine_kind engine;
     uint32_t n_ctx_tokens, n_slots, max_rows, max_queue;
     enum plan_objective objective;
+    struct model_form form; /* of the instances that this node heads */
+    bool lock;              /* weights and KV held here may not be swapped out */
 };
 
 struct node_events {
@@ -53,6 +55,7 @@ struct request_result {
     struct fault fault; /* status OK unless REQUEST_END_ERROR */
     uint32_t n_prompt, n_generated, n_stages;
     double prefill_seconds, decode_seconds;
+    char notice[PROTO_MAX_TEXT]; /* what the client should know although all went well; or empty */
 };
 
 struct request_events {
@@ -73,6 +76,8 @@ void node_cancel(struct node *node, uint64_t handle); /* on_done still comes */
 
 size_t node_members(const struct node *node, struct member_view *out, size_t max);
 size_t node_instances(const struct node *node, struct instance_view *out, size_t max);
+/* Those that other nodes head, as their cards tell. */
+size_t node_instances_elsewhere(const struct node *node, struct instance_view *out, size_t max);
 uint16_t node_mesh_port(const struct node *node);
 const uint8_t *node_id(const struct node *node);
 /* The join text of the cluster key (PROTO_JOIN_TEXT bytes), and whether the key was made just now.
@@ -102,7 +107,8 @@ enum status node_find_model(const struct node *node, const char *name,
                             uint8_t out[static PROTO_HASH_BYTES], struct fault *fault) MUST_USE;
 
 /* What would be done for a model; opens the file on the thread pool, then on_plan once (view NULL
- * on failure, info NULL where the file did not open). Errors at once: as control_find_model. */
+ * on failure, info NULL where the file did not open). Where the model runs and the file is on other
+ * nodes only, on_plan comes from inside. Errors at once: as control_find_model. */
 typedef void node_on_plan(void *owner, const struct control_plan_view *view,
                           const struct model_info *info, const struct fault *fault);
 enum status node_plan(struct node *node, const char *model, enum plan_objective objective,

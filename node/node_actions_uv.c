@@ -108,6 +108,9 @@ void node_act(struct node *node, struct control_action *action)
     case ACTION_DONE:
         node_request_done(node, action->done.handle, &action->done.done);
         break;
+    case ACTION_NOTICE:
+        node_notice(node, action->notice);
+        break;
     case ACTION_CARD:
         act_announce(node);
         break;

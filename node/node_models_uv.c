@@ -11,11 +11,6 @@
 
 /* ---------------------------------------------------------------- what control must know */
 
-static void *copy_of(const void *data, size_t n, size_t size)
-{
-    return data ? mem_copy(data, n * size) : NULL;
-}
-
 static bool model_card_of(const struct node *node, const uint8_t *hash, struct model_card *out)
 {
     for (uint32_t i = 0; i < node->card.n_models; i++)
@@ -24,6 +19,23 @@ static bool model_card_of(const struct node *node, const uint8_t *hash, struct m
             return true;
         }
     return false;
+}
+
+/* What keys and values of a token would take in each type; 0 where that cannot be told. */
+static void kv_bytes_of(const struct model *model, struct model_form form,
+                        uint64_t out[static KV_TYPE_COUNT])
+{
+    for (int type = 0; type < KV_TYPE_COUNT; type++) {
+        struct model_costs costs;
+
+        form.kv_type = (enum kv_type)type;
+        out[type] = 0;
+        if (model_costs(model, &form, &costs) != STATUS_OK)
+            continue;
+        for (uint32_t i = 0; i < model_info(model)->n_layers; i++)
+            out[type] += costs.layer_kv_bytes[i];
+        model_costs_free(&costs);
+    }
 }
 
 struct control_model *node_control_model(const struct node *node, const struct model *model,
@@ -41,11 +53,14 @@ struct control_model *node_control_model(const struct node *node, const struct m
         .max_rows = node->max_rows,
         .n_threads = node->n_threads,
         .engine = node->engine,
+        .form = node->form,
     };
+    struct model_costs costs = {0};
     struct shard_need need;
     struct model_card card;
 
-    if (!out || !model_card_of(node, hash, &card)) {
+    if (!out || !model_card_of(node, hash, &card) ||
+        model_costs(model, &node->form, &costs) != STATUS_OK) {
         mem_free(out);
         return NULL;
     }
@@ -56,13 +71,15 @@ struct control_model *node_control_model(const struct node *node, const struct m
     out->n_embd = info->row_floats;
     out->n_vocab = info->n_vocab;
     out->n_ctx_train = info->n_ctx_train;
-    out->layer_bytes = copy_of(info->layer_bytes, info->n_layers, sizeof(uint64_t));
-    out->layer_active_bytes = copy_of(info->layer_active_bytes, info->n_layers, sizeof(uint64_t));
-    out->layer_kv_bytes = copy_of(info->layer_kv_bytes, info->n_layers, sizeof(uint64_t));
-    out->layer_flops = copy_of(info->layer_flops, info->n_layers, sizeof(double));
-    out->embed_bytes = info->embed_bytes;
-    out->head_bytes = info->head_bytes;
-    out->head_active_bytes = info->head_active_bytes;
+    out->layer_bytes = costs.layer_bytes;
+    out->layer_active_bytes = costs.layer_active_bytes;
+    out->layer_kv_bytes = costs.layer_kv_bytes;
+    out->layer_flops =
+        info->layer_flops ? mem_copy(info->layer_flops, info->n_layers * sizeof(double)) : NULL;
+    out->embed_bytes = costs.embed_bytes;
+    out->head_bytes = costs.head_bytes;
+    out->head_active_bytes = costs.head_active_bytes;
+    kv_bytes_of(model, node->form, out->kv_bytes);
     out->head_flops = info->head_flops;
     out->scratch_bytes = need.scratch_bytes;
     out->sampling_settings = model_sampling(model, &out->sampling);
@@ -174,6 +191,7 @@ static void loading_on_open(void *owner, const uint8_t hash[static PROTO_HASH_BY
     if (loading->dropped || node->closing) {
         if (model)
             store_release(node->store, hash);
+        node_freed(node, &loading->instance);
     } else if (!model || loading_check(node, loading, model, &failed) != STATUS_OK ||
                stages_load(node->stages, &loading->instance, model, hash, &loading->spec,
                            &failed) != STATUS_OK) {
@@ -202,6 +220,7 @@ void node_load_shard(struct node *node, const struct instance_ref *instance, con
         loading->spec = *spec;
         loading->spec.n_threads = node->n_threads;
         loading->spec.engine = node->engine;
+        loading->spec.lock = node->lock;
         memcpy(loading->hash, hash, sizeof loading->hash);
         status = store_open(node->store, hash, loading_on_open, loading);
     }
@@ -219,9 +238,12 @@ void node_load_shard(struct node *node, const struct instance_ref *instance, con
 void node_free_shard(struct node *node, const struct instance_ref *instance)
 {
     for (struct node_loading *l = node->loading; l; l = l->next)
-        if (instance_ref_equal(&l->instance, instance))
+        if (instance_ref_equal(&l->instance, instance) && !l->dropped) {
             l->dropped = true;
-    stages_drop(node->stages, instance);
+            return;
+        }
+    if (!stages_drop(node->stages, instance))
+        node_freed(node, instance); /* it failed before it had a thread */
 }
 
 /* ---------------------------------------------------------------- what the stages say */
@@ -299,11 +321,13 @@ static void stages_on_head_done(void *owner, const uint8_t hash[static PROTO_HAS
     buffer_free(&text);
 }
 
-static void stages_on_freed(void *owner, const uint8_t hash[static PROTO_HASH_BYTES])
+static void stages_on_freed(void *owner, const struct instance_ref *instance,
+                            const uint8_t hash[static PROTO_HASH_BYTES])
 {
     struct node *node = owner;
 
     store_release(node->store, hash);
+    node_freed(node, instance);
 }
 
 static void stages_on_closed(void *owner)

@@ -5,6 +5,7 @@
  * or from node_requests_end when the node stops first. */
 #include "node/node_uv.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static struct node_request *request_find(const struct node *node, uint64_t handle)
@@ -103,6 +104,7 @@ void node_request_done(struct node *node, uint64_t handle, const struct message_
 
     if (!request)
         return;
+    (void)snprintf(result.notice, sizeof result.notice, "%s", done->notice);
     if (done->end == REQUEST_END_ERROR)
         (void)fault_set(&result.fault, done->status, "%s",
                         done->text[0] ? done->text : status_words(done->status));

@@ -118,7 +118,8 @@ static void sequence_drop(struct node_sequence *sequence)
     while (*link != sequence)
         link = &(*link)->next;
     *link = sequence->next;
-    store_release(sequence->node->store, sequence->hash);
+    if (sequence->model)
+        store_release(sequence->node->store, sequence->hash);
     detok_free(&sequence->detok);
     token_list_free(&sequence->tokens);
     mem_free(sequence->body);
@@ -162,32 +163,72 @@ static void tokenize_failed(struct node *node, uint64_t id, enum status status, 
         log_event(LOG_WARN, "node", "prompt.failed reason=memory");
 }
 
+static void sequence_start(struct node_sequence *sequence)
+{
+    struct node *node = sequence->node;
+    uint64_t id = sequence->sequence;
+
+    if (uv_queue_work(node->loop, &sequence->work, sequence_on_work, sequence_on_done) != 0) {
+        sequence_drop(sequence);
+        tokenize_failed(node, id, STATUS_INTERNAL, "no thread for the tokenizer");
+        return;
+    }
+    sequence->working = true;
+    node->n_open++;
+}
+
+static void sequence_on_open(void *owner, const uint8_t hash[static PROTO_HASH_BYTES],
+                             const struct model *model, const struct fault *fault)
+{
+    struct node_sequence *sequence = owner;
+    struct node *node = sequence->node;
+    uint64_t id = sequence->sequence;
+
+    (void)hash;
+    sequence->working = false;
+    sequence->model = model;
+    if (sequence->freed) {
+        sequence_drop(sequence);
+    } else if (!model) {
+        sequence_drop(sequence);
+        tokenize_failed(node, id, fault->status, fault->text);
+    } else {
+        sequence_start(sequence);
+    }
+    node_part_closed(node);
+}
+
+/* The model is open as a rule; not while its instance waits for room, or begins again. */
 void node_tokenize(struct node *node, uint64_t id, const uint8_t *hash, enum request_kind kind,
                    char *body, size_t body_bytes)
 {
-    const struct model *model = store_peek(node->store, hash);
-    struct node_sequence *sequence = model ? MEM_NEW(struct node_sequence) : NULL;
+    struct node_sequence *sequence = MEM_NEW(struct node_sequence);
+    enum status status;
 
     if (!sequence) {
         mem_free(body);
-        tokenize_failed(node, id, model ? STATUS_NO_MEMORY : STATUS_NOT_FOUND,
-                        model ? "no memory for a sequence" : "the model is not open on its head");
+        tokenize_failed(node, id, STATUS_NO_MEMORY, "no memory for a sequence");
         return;
     }
-    store_hold(node->store, hash);
     sequence->node = node;
     sequence->sequence = id;
     memcpy(sequence->hash, hash, sizeof sequence->hash);
-    sequence->model = model;
+    sequence->model = store_peek(node->store, hash);
     sequence->kind = kind;
     sequence->body = body;
     sequence->body_bytes = body_bytes;
     sequence->work.data = sequence;
     sequence->next = node->sequences;
     node->sequences = sequence;
-    if (uv_queue_work(node->loop, &sequence->work, sequence_on_work, sequence_on_done) != 0) {
+    if (sequence->model) {
+        store_hold(node->store, hash);
+        sequence_start(sequence);
+        return;
+    }
+    status = store_open(node->store, hash, sequence_on_open, sequence);
+    if (status != STATUS_OK) {
         sequence_drop(sequence);
-        tokenize_failed(node, id, STATUS_INTERNAL, "no thread for the tokenizer");
+        tokenize_failed(node, id, status, "the model cannot be opened on its head");
         return;
     }
     sequence->working = true;

@@ -12,6 +12,7 @@
  * close themselves: node_start then finishes through on_closed like a node that was running. */
 #include "node/node_uv.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -54,10 +55,25 @@ static void node_step_one(struct node *node, struct control_event *event)
     node->actions.n = 0;
 }
 
+void node_freed(struct node *node, const struct instance_ref *instance)
+{
+    if (node->closing)
+        return;
+    assert(node->n_freed < NODE_MAX_FREED);
+    node->freed[node->n_freed++] = *instance;
+    (void)uv_async_send(&node->wake);
+}
+
 static void node_drain(struct node *node)
 {
     struct node_later *later;
 
+    while (!node->closing && node->n_freed) {
+        struct control_event event = {.kind = EVENT_FREED};
+
+        event.freed = node->freed[--node->n_freed];
+        node_step_one(node, &event);
+    }
     while (!node->closing && (later = node->later) != NULL) {
         node->later = later->next;
         if (!node->later)
@@ -160,6 +176,7 @@ static enum status node_start_control(struct node *node, const struct node_optio
         .max_rows = options->max_rows,
         .max_queue = options->max_queue,
         .objective = options->objective,
+        .form = options->form,
     };
     struct timespec now;
 
@@ -240,6 +257,8 @@ enum status node_start(struct uv_loop_s *loop, const struct node_options *option
     node->engine = options->engine;
     node->n_slots = options->n_slots;
     node->max_rows = options->max_rows;
+    node->form = options->form;
+    node->lock = options->lock;
     node->keys = (struct link_keys){.identity = &node->state.identity,
                                     .cluster_key = node->state.cluster_key};
     status = node_state_open(options->state_folder, options->cluster_key_path, options->join,

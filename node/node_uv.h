@@ -16,7 +16,8 @@ enum {
     NODE_DEFAULT_PORT = 8471,
     NODE_SEED_RETRY_MS = 5000,
     NODE_READY_MS = 3000, /* most time that `ready` waits for files to be hashed */
-    NODE_FLUSH_MS = 200
+    NODE_FLUSH_MS = 200,
+    NODE_MAX_FREED = 128 /* more than control lets end at once */
 };
 
 struct node_request { /* a request of this node's API */
@@ -75,12 +76,16 @@ struct node {
     enum engine_kind engine;
     uint32_t n_threads;
     uint32_t n_slots, max_rows;
+    struct model_form form;
+    bool lock;
     struct node_card card;
     struct discovery_card announced;
 
     struct control *control;
     struct control_actions actions;
     struct node_later *later, **later_tail;
+    struct instance_ref freed[NODE_MAX_FREED]; /* EVENT_FREED to come; never lost for memory */
+    uint32_t n_freed;
     bool stepping;
 
     struct listener *listener;
@@ -122,7 +127,8 @@ void node_step(struct node *node, struct control_event *event);
 /* The same, from the loop, with a clean stack. Copies the event. body goes with it, or NULL. */
 enum status node_later(struct node *node, const struct control_event *event, char *body) MUST_USE;
 uint64_t node_now_us(void);
-void node_part_closed(struct node *node); /* one of n_open */
+void node_freed(struct node *node, const struct instance_ref *instance); /* EVENT_FREED, later */
+void node_part_closed(struct node *node);                                /* one of n_open */
 void node_notice(struct node *node, const char *text);
 
 /* ---- node_actions_uv.c */

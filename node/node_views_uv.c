@@ -15,6 +15,11 @@ size_t node_instances(const struct node *node, struct instance_view *out, size_t
     return control_instances(node->control, out, max);
 }
 
+size_t node_instances_elsewhere(const struct node *node, struct instance_view *out, size_t max)
+{
+    return control_instances_elsewhere(node->control, out, max);
+}
+
 uint16_t node_mesh_port(const struct node *node)
 {
     return node->card.mesh_port;
@@ -163,6 +168,44 @@ static void planning_on_open(void *owner, const uint8_t hash[static PROTO_HASH_B
     mem_free(planning);
 }
 
+/* "a, b" of the living nodes that have the file. */
+static void holders_of(const struct node *node, const uint8_t *hash, char *out, size_t size)
+{
+    struct member_view *members = MEM_NEW_N(struct member_view, 64);
+    size_t n = members ? control_members(node->control, members, 64) : 0, len = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < members[i].card.n_models && len < size; k++)
+            if (members[i].state == MEMBER_ALIVE &&
+                memcmp(members[i].card.models[k].hash, hash, PROTO_HASH_BYTES) == 0)
+                len += (size_t)snprintf(out + len, size - len, "%s%s", len ? ", " : "",
+                                        members[i].card.name);
+    mem_free(members);
+}
+
+/* The file is not here: how it runs can be told, how it would run only by who has it. */
+static enum status plan_elsewhere(struct node *node, const char *model, const uint8_t *hash,
+                                  node_on_plan *on_plan, void *owner, struct fault *fault)
+{
+    struct control_plan_view *view = MEM_NEW(struct control_plan_view);
+    struct fault none = {0};
+    char names[200];
+
+    if (!view)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory for a plan");
+    if (control_plan_running(node->control, hash, view)) {
+        on_plan(owner, view, NULL, &none);
+        mem_free(view);
+        return STATUS_OK;
+    }
+    mem_free(view);
+    holders_of(node, hash, names, sizeof names);
+    return fault_set(fault, STATUS_NOT_FOUND,
+                     "the model %s is on other nodes only (%s); ask for the plan there", model,
+                     names);
+}
+
 enum status node_plan(struct node *node, const char *model, enum plan_objective objective,
                       node_on_plan *on_plan, void *owner, struct fault *fault)
 {
@@ -178,13 +221,10 @@ enum status node_plan(struct node *node, const char *model, enum plan_objective 
     *planning =
         (struct planning){.node = node, .objective = objective, .on_plan = on_plan, .owner = owner};
     status = store_open(node->store, hash, planning_on_open, planning);
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK)
         mem_free(planning);
-        return fault_set(fault, status,
-                         status == STATUS_NOT_FOUND
-                             ? "the model %s is on other nodes only; ask for the plan there"
-                             : "the model %s cannot be opened",
-                         model);
-    }
-    return STATUS_OK;
+    if (status == STATUS_NOT_FOUND)
+        return plan_elsewhere(node, model, hash, on_plan, owner, fault);
+    return status == STATUS_OK ? STATUS_OK
+                               : fault_set(fault, status, "the model %s cannot be opened", model);
 }

@@ -10,14 +10,24 @@
 #include <stddef.h>
 
 static const char *const kind_names[MESSAGE_KIND_LIMIT] = {
-    [MESSAGE_CARD] = "card",       [MESSAGE_PING] = "ping",
-    [MESSAGE_PONG] = "pong",       [MESSAGE_PEERS] = "peers",
-    [MESSAGE_PREPARE] = "prepare", [MESSAGE_PREPARED] = "prepared",
-    [MESSAGE_LOAD] = "load",       [MESSAGE_LOADED] = "loaded",
-    [MESSAGE_RELEASE] = "release", [MESSAGE_PASS] = "pass",
-    [MESSAGE_SUBMIT] = "submit",   [MESSAGE_PASS_FAILED] = "pass_failed",
-    [MESSAGE_TOKENS] = "tokens",   [MESSAGE_ACCEPTED] = "accepted",
-    [MESSAGE_DONE] = "done",       [MESSAGE_CANCEL] = "cancel",
+    [MESSAGE_CARD] = "card",
+    [MESSAGE_PING] = "ping",
+    [MESSAGE_PONG] = "pong",
+    [MESSAGE_PEERS] = "peers",
+    [MESSAGE_PREPARE] = "prepare",
+    [MESSAGE_PREPARED] = "prepared",
+    [MESSAGE_LOAD] = "load",
+    [MESSAGE_LOADED] = "loaded",
+    [MESSAGE_RELEASE] = "release",
+    [MESSAGE_PASS] = "pass",
+    [MESSAGE_SUBMIT] = "submit",
+    [MESSAGE_PASS_FAILED] = "pass_failed",
+    [MESSAGE_TOKENS] = "tokens",
+    [MESSAGE_ACCEPTED] = "accepted",
+    [MESSAGE_DONE] = "done",
+    [MESSAGE_CANCEL] = "cancel",
+    [MESSAGE_CLOSE_IDLE] = "close_idle",
+    [MESSAGE_IDLE_CLOSED] = "idle_closed",
 };
 
 const char *message_kind_name(enum message_kind kind)

@@ -110,6 +110,21 @@ static void pack_header(struct packer *p, Mesh__Header *header)
 
 /* ---------------------------------------------------------------- one function a kind */
 
+static Mesh__Holding put_holding(const struct holding *holding, Mesh__InstanceRef *ref)
+{
+    Mesh__Holding out = MESH__HOLDING__INIT;
+
+    out.instance = ref;
+    out.model_hash = put_bytes(holding->model_hash, sizeof holding->model_hash);
+    out.bytes = holding->bytes;
+    out.layer_begin = holding->layer_begin;
+    out.layer_end = holding->layer_end;
+    out.n_ctx_tokens = holding->n_ctx_tokens;
+    out.idle_seconds = holding->idle_seconds;
+    out.ready = holding->ready;
+    return out;
+}
+
 static Mesh__ModelCard pack_model(struct packer *p, const struct model_card *model)
 {
     Mesh__ModelCard out = MESH__MODEL_CARD__INIT;
@@ -140,6 +155,8 @@ static void pack_card(struct packer *p, const struct node_card *card, Mesh__Head
     Mesh__ModelCard models[PROTO_MAX_MODELS], *model_list[PROTO_MAX_MODELS];
     Mesh__RefusedModel refused[PROTO_MAX_REFUSED], *refused_list[PROTO_MAX_REFUSED];
     ProtobufCBinaryData instances[PROTO_MAX_INSTANCES];
+    Mesh__Holding holdings[PROTO_MAX_HOLDINGS], *holding_list[PROTO_MAX_HOLDINGS];
+    Mesh__InstanceRef refs[PROTO_MAX_HOLDINGS];
 
     out.name = put_text(p, card->name, sizeof card->name);
     out.version = put_text(p, card->version, sizeof card->version);
@@ -161,6 +178,14 @@ static void pack_card(struct packer *p, const struct node_card *card, Mesh__Head
     for (size_t i = 0; i < out.n_instances; i++)
         instances[i] = put_bytes(card->instances[i], sizeof card->instances[i]);
     out.instances = instances;
+    out.memory_leaving_bytes = card->memory_leaving_bytes;
+    out.n_holdings = put_count(p, card->n_holdings, PROTO_MAX_HOLDINGS);
+    for (size_t i = 0; i < out.n_holdings; i++) {
+        refs[i] = put_instance(&card->holdings[i].instance);
+        holdings[i] = put_holding(&card->holdings[i], &refs[i]);
+        holding_list[i] = &holdings[i];
+    }
+    out.holdings = holding_list;
     out.n_refused = put_count(p, card->n_refused, PROTO_MAX_REFUSED);
     for (size_t i = 0; i < out.n_refused; i++) {
         refused[i] = pack_refused(p, &card->refused[i]);
@@ -223,6 +248,8 @@ static void pack_prepare(struct packer *p, const struct message_prepare *prepare
     out.need_bytes = prepare->need_bytes;
     out.n_embd = put_count(p, prepare->n_embd, PROTO_MAX_EMBD);
     out.n_layers = put_count(p, prepare->n_layers, PROTO_MAX_LAYERS);
+    out.kv_type = prepare->kv_type;
+    out.quantize = prepare->quantize;
     header.prepare = &out;
     pack_header(p, &header);
 }
@@ -238,8 +265,21 @@ static void pack_outcome(struct packer *p, const struct message_outcome *outcome
     out.status = (uint32_t)outcome->status;
     out.text = put_text(p, outcome->text, sizeof outcome->text);
     out.memory_free_bytes = outcome->memory_free_bytes;
-    /* The three kinds share one C type, and the oneof is a union of pointers. */
+    /* These kinds share one C type, and the oneof is a union of pointers. */
     header.prepared = &out;
+    pack_header(p, &header);
+}
+
+static void pack_close_idle(struct packer *p, const struct message_close_idle *m,
+                            Mesh__Header header)
+{
+    Mesh__CloseIdle out = MESH__CLOSE_IDLE__INIT;
+    Mesh__InstanceRef instance = put_instance(&m->instance);
+
+    out.instance = &instance;
+    out.want_bytes = m->want_bytes;
+    out.for_model = put_text(p, m->for_model, sizeof m->for_model);
+    header.close_idle = &out;
     pack_header(p, &header);
 }
 
@@ -361,6 +401,7 @@ static void pack_done(struct packer *p, const struct message_done *done, Mesh__H
     out.n_stages = done->n_stages;
     out.prefill_seconds = put_finite(p, done->prefill_seconds);
     out.decode_seconds = put_finite(p, done->decode_seconds);
+    out.notice = put_text(p, done->notice, sizeof done->notice);
     header.done = &out;
     pack_header(p, &header);
 }
@@ -389,6 +430,7 @@ static void pack_body(struct packer *p, const struct message *m)
     case MESSAGE_PREPARED:
     case MESSAGE_LOADED:
     case MESSAGE_PASS_FAILED:
+    case MESSAGE_IDLE_CLOSED:
         return pack_outcome(p, &m->outcome, header);
     case MESSAGE_LOAD:
     case MESSAGE_RELEASE:
@@ -405,6 +447,8 @@ static void pack_body(struct packer *p, const struct message *m)
         return pack_done(p, &m->done, header);
     case MESSAGE_CANCEL:
         return pack_number(p, m->request, header);
+    case MESSAGE_CLOSE_IDLE:
+        return pack_close_idle(p, &m->close_idle, header);
     case MESSAGE_KIND_LIMIT:
         break;
     }

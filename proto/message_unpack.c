@@ -31,6 +31,8 @@ CHECK_KIND(ACCEPTED, "accepted");
 CHECK_KIND(TOKENS, "tokens");
 CHECK_KIND(DONE, "done");
 CHECK_KIND(CANCEL, "cancel");
+CHECK_KIND(CLOSE_IDLE, "close_idle");
+CHECK_KIND(IDLE_CLOSED, "idle_closed");
 
 /* ---------------------------------------------------------------- the arena */
 
@@ -123,6 +125,20 @@ static void get_instance(struct unpacker *u, const Mesh__InstanceRef *in, struct
 
 /* ---------------------------------------------------------------- one function a kind */
 
+static void get_holding(struct unpacker *u, const Mesh__Holding *in, struct holding *out)
+{
+    get_instance(u, in->instance, &out->instance);
+    get_bytes(u, "holding.model_hash", &in->model_hash, out->model_hash, sizeof out->model_hash);
+    out->bytes = in->bytes;
+    out->layer_begin = in->layer_begin;
+    out->layer_end = in->layer_end;
+    if (out->layer_begin > out->layer_end)
+        unpack_fail(u, STATUS_FORMAT, "holding.layer_end", "lies before its beginning");
+    out->n_ctx_tokens = in->n_ctx_tokens;
+    out->idle_seconds = in->idle_seconds;
+    out->ready = in->ready;
+}
+
 static void get_model(struct unpacker *u, const Mesh__ModelCard *in, struct model_card *out)
 {
     get_bytes(u, "model.hash", &in->hash, out->hash, sizeof out->hash);
@@ -166,6 +182,10 @@ static void unpack_card(struct unpacker *u, const Mesh__NodeCard *in, struct nod
     out->n_instances = get_bounded(u, "instances", in->n_instances, PROTO_MAX_INSTANCES);
     for (uint32_t i = 0; i < out->n_instances; i++)
         get_bytes(u, "instances", &in->instances[i], out->instances[i], sizeof out->instances[i]);
+    out->memory_leaving_bytes = in->memory_leaving_bytes;
+    out->n_holdings = get_bounded(u, "holdings", in->n_holdings, PROTO_MAX_HOLDINGS);
+    for (uint32_t i = 0; i < out->n_holdings; i++)
+        get_holding(u, in->holdings[i], &out->holdings[i]);
 }
 
 static void unpack_peers(struct unpacker *u, const Mesh__Peers *in, struct message *out)
@@ -208,6 +228,8 @@ static void unpack_prepare(struct unpacker *u, const Mesh__Prepare *in, struct m
     out->need_bytes = in->need_bytes;
     out->n_embd = get_bounded(u, "n_embd", in->n_embd, PROTO_MAX_EMBD);
     out->n_layers = get_bounded(u, "n_layers", in->n_layers, PROTO_MAX_LAYERS);
+    out->kv_type = in->kv_type;
+    out->quantize = in->quantize;
 }
 
 static void unpack_outcome(struct unpacker *u, const Mesh__Outcome *in, struct message_outcome *out)
@@ -302,6 +324,7 @@ static void unpack_done(struct unpacker *u, const Mesh__Done *in, struct message
     out->n_stages = in->n_stages;
     out->prefill_seconds = get_finite(u, "prefill_seconds", in->prefill_seconds);
     out->decode_seconds = get_finite(u, "decode_seconds", in->decode_seconds);
+    get_text(u, "notice", &in->notice, out->notice, sizeof out->notice);
 }
 
 static void unpack_body(struct unpacker *u, const Mesh__Header *in, struct message *out)
@@ -325,6 +348,14 @@ static void unpack_body(struct unpacker *u, const Mesh__Header *in, struct messa
         return unpack_outcome(u, in->loaded, &out->outcome);
     case MESSAGE_PASS_FAILED:
         return unpack_outcome(u, in->pass_failed, &out->outcome);
+    case MESSAGE_IDLE_CLOSED:
+        return unpack_outcome(u, in->idle_closed, &out->outcome);
+    case MESSAGE_CLOSE_IDLE:
+        get_instance(u, in->close_idle->instance, &out->close_idle.instance);
+        out->close_idle.want_bytes = in->close_idle->want_bytes;
+        get_text(u, "for_model", &in->close_idle->for_model, out->close_idle.for_model,
+                 sizeof out->close_idle.for_model);
+        return;
     case MESSAGE_LOAD:
         return get_instance(u, in->load, &out->instance);
     case MESSAGE_RELEASE:

@@ -21,6 +21,7 @@ enum {
     PROTO_MAX_REFUSED = 16, /* that one node has and cannot run */
     PROTO_MAX_WHY = 200,
     PROTO_MAX_INSTANCES = 16, /* headed by one node */
+    PROTO_MAX_HOLDINGS = 32,  /* stages and instances that one node's memory is given to */
     PROTO_MAX_PEERS = 16,     /* in one exchange */
     PROTO_MAX_ADDRESSES = 4,
     PROTO_MAX_STAGES = 16,
@@ -86,6 +87,8 @@ enum message_kind {
     MESSAGE_TOKENS,
     MESSAGE_DONE,
     MESSAGE_CANCEL,
+    MESSAGE_CLOSE_IDLE,
+    MESSAGE_IDLE_CLOSED,
     MESSAGE_KIND_LIMIT
 };
 
@@ -104,6 +107,25 @@ struct refused_model {
     char why[PROTO_MAX_WHY];
 };
 
+/* An instance is named by its head (the sender or, for passes, the ring's first node), a number
+ * unique at that head, and an epoch. */
+struct instance_ref {
+    uint8_t head[PROTO_ID_BYTES];
+    uint64_t number;
+    uint32_t epoch;
+};
+
+/* What a node's memory is given to: one stage of one instance. */
+struct holding {
+    struct instance_ref instance;
+    uint8_t model_hash[PROTO_HASH_BYTES];
+    uint64_t bytes;
+    uint32_t layer_begin, layer_end, n_ctx_tokens;
+    uint32_t idle_seconds; /* said by the instance's head: without work for so long, at least 1; 0:
+                            * at work, on the way, or not this node's instance */
+    bool ready;
+};
+
 /* What a node says of itself: first message on every link, and again when something changes. */
 struct node_card {
     char name[PROTO_MAX_NAME];
@@ -120,6 +142,9 @@ struct node_card {
     struct model_card models[PROTO_MAX_MODELS];
     uint32_t n_instances; /* headed by this node and ready or on the way */
     uint8_t instances[PROTO_MAX_INSTANCES][PROTO_HASH_BYTES]; /* their models */
+    uint64_t memory_leaving_bytes; /* not free yet, but on the way: of shards that are ending */
+    uint32_t n_holdings;
+    struct holding holdings[PROTO_MAX_HOLDINGS];
     uint32_t n_refused;
     struct refused_model refused[PROTO_MAX_REFUSED];
 };
@@ -128,14 +153,6 @@ struct peer_address {
     uint8_t node_id[PROTO_ID_BYTES];
     uint32_t n_addresses;
     char addresses[PROTO_MAX_ADDRESSES][64]; /* numeric "192.168.1.7:8471", "[fe80::1]:8471" */
-};
-
-/* An instance is named by its head (the sender or, for passes, the ring's first node), a number
- * unique at that head, and an epoch. */
-struct instance_ref {
-    uint8_t head[PROTO_ID_BYTES];
-    uint64_t number;
-    uint32_t epoch;
 };
 
 struct stage_card {
@@ -154,9 +171,19 @@ struct message_prepare {
     uint64_t need_bytes; /* what the head thinks the stage needs */
     uint32_t n_embd;     /* floats of a row between stages: fixes the size of a pass's payload */
     uint32_t n_layers;   /* of the whole model */
+    uint32_t kv_type;    /* how the instance holds keys, values and matrices: engine.h's */
+    uint32_t quantize;   /* struct model_form; a node that knows nothing of it reads zeroes */
 };
 
-struct message_outcome { /* PREPARED, LOADED, PASS_FAILED */
+/* To the head of an instance: another model wants its memory. Closed only while nobody uses it;
+ * answered by IDLE_CLOSED (an outcome: OK, BUSY or NOT_FOUND). */
+struct message_close_idle {
+    struct instance_ref instance; /* any epoch */
+    uint64_t want_bytes;
+    char for_model[PROTO_MAX_MODEL_NAME];
+};
+
+struct message_outcome { /* PREPARED, LOADED, PASS_FAILED, IDLE_CLOSED */
     struct instance_ref instance;
     uint64_t pass; /* PASS_FAILED only */
     enum status status;
@@ -241,6 +268,7 @@ struct message_done {
     char text[PROTO_MAX_TEXT];
     uint32_t n_prompt, n_generated, n_stages;
     double prefill_seconds, decode_seconds;
+    char notice[PROTO_MAX_TEXT]; /* what the client should know although all went well */
 };
 
 struct message {
@@ -260,6 +288,7 @@ struct message {
         struct message_accepted accepted;
         struct message_tokens tokens;
         struct message_done done;
+        struct message_close_idle close_idle;
         uint64_t request; /* CANCEL */
     };
     uint8_t *payload; /* owned by the message, from mem_aligned(64); NULL where empty */

@@ -12,6 +12,7 @@ enum {
     ADMIN_MAX_MEMBERS = 64,
     ADMIN_MAX_MODELS = 256,
     ADMIN_MAX_NOTICES = 64,
+    ADMIN_MAX_INSTANCES = 64,
     ADMIN_MAX_REFUSED = 64
 };
 
@@ -205,11 +206,14 @@ static void peers(struct exchange *exchange)
 
 static void instances(struct exchange *exchange)
 {
-    struct instance_view *views = MEM_NEW_N(struct instance_view, PROTO_MAX_INSTANCES);
-    size_t n = views ? node_instances(exchange->http->node, views, PROTO_MAX_INSTANCES) : 0;
+    struct instance_view *views = MEM_NEW_N(struct instance_view, ADMIN_MAX_INSTANCES);
+    struct node *node = exchange->http->node;
+    size_t n = views ? node_instances(node, views, ADMIN_MAX_INSTANCES) : 0;
     json_t *list = json_array();
 
-    for (size_t i = 0; i < n && i < PROTO_MAX_INSTANCES; i++)
+    if (views)
+        n += node_instances_elsewhere(node, views + n, ADMIN_MAX_INSTANCES - n);
+    for (size_t i = 0; i < n && i < ADMIN_MAX_INSTANCES; i++)
         (void)json_array_append_new(list, view_instance(&views[i]));
     mem_free(views);
     reply(exchange, json_pack("{s:o}", "instances", list));

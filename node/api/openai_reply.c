@@ -40,10 +40,14 @@ static json_t *skein(const struct openai_answer *answer, const struct request_re
     uint32_t n_decoded = result->n_generated > 1 ? result->n_generated - 1 : 0;
     double rate = result->decode_seconds > 0 ? n_decoded / result->decode_seconds : 0;
 
-    return json_pack("{s:I, s:f, s:f, s:f, s:o}", "stages", (json_int_t)result->n_stages,
-                     "prefill_seconds", result->prefill_seconds, "decode_seconds",
-                     result->decode_seconds, "tokens_per_second", rate, "seed",
-                     seed_json(answer->seed));
+    json_t *own = json_pack("{s:I, s:f, s:f, s:f, s:o}", "stages", (json_int_t)result->n_stages,
+                            "prefill_seconds", result->prefill_seconds, "decode_seconds",
+                            result->decode_seconds, "tokens_per_second", rate, "seed",
+                            seed_json(answer->seed));
+
+    if (own && result->notice[0])
+        (void)json_object_set_new(own, "notice", json_text(result->notice, strlen(result->notice)));
+    return own;
 }
 
 static json_t *chunk(const struct openai_answer *answer, json_t *choices)

@@ -121,6 +121,18 @@ static json_t *stage_view(const struct plan_stage *stage, const char *node)
     return out;
 }
 
+/* How an instance holds the model; only its head knows. Weights: null as the file has them. The
+ * numbers are those of GGUF, as struct model_form has them. */
+static void put_form(json_t **out, const struct model_form *form)
+{
+    static const char *const names[] = {[1] = "F16",  [2] = "Q4_0", [3] = "Q4_1", [6] = "Q5_0",
+                                        [7] = "Q5_1", [8] = "Q8_0", [30] = "BF16"};
+    bool known = form && form->quantize < COUNT_OF(names) && names[form->quantize];
+
+    put(out, "kv", form ? json_string(kv_type_name(form->kv_type)) : json_null());
+    put(out, "quantize", known ? json_string(names[form->quantize]) : json_null());
+}
+
 json_t *view_instance(const struct instance_view *instance)
 {
     json_t *out = json_object(), *stages = json_array();
@@ -133,6 +145,9 @@ json_t *view_instance(const struct instance_view *instance)
     put(&out, "epoch", count(instance->ref.epoch));
     put(&out, "state", json_string(view_instance_state(instance->state)));
     put(&out, "context_tokens", count(instance->n_ctx_tokens));
+    put(&out, "head_name", words(instance->head));
+    put_form(&out, instance->elsewhere ? NULL : &instance->form);
+    put(&out, "notice", words(instance->notice));
     put(&out, "running", count(instance->n_running));
     put(&out, "waiting", count(instance->n_waiting));
     put(&out, "stages", stages);
@@ -161,6 +176,20 @@ static json_t *info_view(const struct model_info *info)
     return out;
 }
 
+static json_t *closing_view(const struct control_plan_view *view)
+{
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; i < view->n_closing && i < COUNT_OF(view->closing); i++) {
+        json_t *one = json_object();
+        put(&one, "model", words(view->closing[i].model));
+        put(&one, "head", words(view->closing[i].head));
+        put(&one, "bytes", count(view->closing[i].bytes));
+        add(&list, one);
+    }
+    return list;
+}
+
 json_t *view_plan(const char *model, const char *objective, const struct control_plan_view *view,
                   const struct model_info *info, const struct member_view *members,
                   size_t n_members)
@@ -185,6 +214,10 @@ json_t *view_plan(const char *model, const char *objective, const struct control
     put(&out, "model", words(model));
     put(&out, "objective", words(objective));
     put(&out, "running", json_boolean(view->running));
+    put(&out, "head_name", words(view->head));
+    put_form(&out, view->elsewhere ? NULL : &view->form);
+    put(&out, "notice", words(view->notice));
+    put(&out, "after_closing", closing_view(view));
     put(&out, "context_tokens", count(view->n_ctx_tokens));
     put(&out, "stages", stages);
     put(&out, "left_out", left_out);

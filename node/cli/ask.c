@@ -16,6 +16,7 @@ struct answer {
     double began, first; /* seconds; first 0: no text yet */
     bool on_terminal, broken;
     json_int_t n_tokens, n_stages;
+    char notice[PROTO_MAX_TEXT];
     const char *key; /* "delta" or "text" */
 };
 
@@ -162,9 +163,12 @@ static void show_plan(struct ask *ask)
         json_t *stage;
         size_t k;
 
-        if (!state || strcmp(state, "ready") != 0)
+        const char *model = json_string_value(json_object_get(instance, "model"));
+        const char *head = json_string_value(json_object_get(instance, "head_name"));
+
+        if (!state || strcmp(state, "ready") != 0 || !model || strcmp(model, ask->model) != 0)
             continue;
-        (void)fprintf(stderr, "%s:", json_string_value(json_object_get(instance, "model")));
+        (void)fprintf(stderr, "%s, headed by %s:", model, head ? head : "?");
         json_array_foreach(json_object_get(instance, "stages"), k, stage)(void)
             fprintf(stderr, "%s %s layers %lld to %lld", k ? "," : "",
                     json_string_value(json_object_get(stage, "node")),
@@ -213,8 +217,12 @@ static bool on_event(void *owner, const json_t *event)
     if (json_is_string(text) && json_string_length(text) > 0)
         put_text(answer, json_string_value(text), json_string_length(text));
     skein = json_object_get(event, "skein");
-    if (skein)
+    if (skein) {
+        const char *notice = json_string_value(json_object_get(skein, "notice"));
+
         answer->n_stages = json_integer_value(json_object_get(skein, "stages"));
+        (void)snprintf(answer->notice, sizeof answer->notice, "%s", notice ? notice : "");
+    }
     usage = json_object_get(event, "usage");
     if (usage)
         answer->n_tokens = json_integer_value(json_object_get(usage, "completion_tokens"));
@@ -254,6 +262,10 @@ enum status ask_stream(struct ask *ask, json_t *messages, const char *prompt, st
         (void)fputc('\n', stdout);
     if (fflush(stdout) != 0 || answer.broken)
         return fault_set(fault, STATUS_IO, "cannot write the answer: %s", strerror(errno));
+    if (answer.notice[0]) {
+        cli_put_safe(stderr, answer.notice, strlen(answer.notice));
+        (void)fputc('\n', stderr);
+    }
     if (status == STATUS_OK && !ask->run->quiet)
         show_statistics(&answer);
     return status;

@@ -41,6 +41,10 @@ enum status node_choice_apply(const struct node_choice *choice, struct node_choi
         if (access(choice->files.items[i], R_OK) != 0)
             return fault_set(fault, status_from_errno(errno), "cannot read the model %s: %s",
                              choice->files.items[i], strerror(errno));
+    status = model_form_parse(choice->kv, choice->quantize, &out->form, fault);
+    if (status != STATUS_OK)
+        return status;
+    out->lock = choice->lock;
     out->model_folders = places->folders;
     out->n_model_folders = folders_list(choice, places);
     out->model_files = choice->files.items;

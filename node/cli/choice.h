@@ -11,6 +11,8 @@ struct node_choice {
     uint64_t memory_bytes;
     uint32_t n_threads, n_ctx_tokens, n_slots;
     int objective;
+    const char *kv, *quantize;
+    bool lock;
     struct option_list folders, files;
 };
 
@@ -31,6 +33,13 @@ extern const char *const choice_objectives[]; /* in the order of enum plan_objec
         OPTION("objective", OPTION_CHOICE, offsetof(type, field.objective), "WORD",                \
                "Plan for one fast stream or for many streams", .fallback = "latency",              \
                .choices = choice_objectives),                                                      \
+        OPTION("kv", OPTION_TEXT, offsetof(type, field.kv), "TYPE",                                \
+               "Keys and values as f32, f16 or q8_0 in the models that this node heads",           \
+               .fallback = "f32"),                                                                 \
+        OPTION("quantize", OPTION_TEXT, offsetof(type, field.quantize), "TYPE",                    \
+               "Turn weights into this type on load, such as Q8_0 or Q4_0"),                       \
+        OPTION("lock", OPTION_FLAG, offsetof(type, field.lock), NULL,                              \
+               "Keep weights, keys and values from being swapped out"),                            \
         OPTION("models", OPTION_LIST, offsetof(type, field.folders), "DIR",                        \
                "Folder with model files, beside $XDG_DATA_HOME/skein/models"),                     \
         OPTION("model", OPTION_LIST, offsetof(type, field.files), "FILE", "Model file to offer")

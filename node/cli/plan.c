@@ -48,6 +48,46 @@ static void stage_row(struct cli_table *table, const json_t *stage, json_int_t n
     cli_table_add(table, "%.2f ms", seconds * 1000);
 }
 
+/* Text of nodes goes through cli_put_safe. */
+static void say_line(const char *before, const char *text)
+{
+    (void)fputs(before, stdout);
+    cli_put_safe(stdout, text, strlen(text));
+    (void)fputc('\n', stdout);
+}
+
+/* A ring that another node heads may be known without its speeds. */
+static void say_speed(const json_t *answer)
+{
+    double rate = json_number_value(json_object_get(answer, "tokens_per_second"));
+    long long n_ctx = (long long)json_integer_value(json_object_get(answer, "context_tokens"));
+
+    if (rate > 0)
+        (void)printf("%.1f tokens/s for one stream, first token after %.0f ms, context %lld "
+                     "tokens, planned for %s\n",
+                     rate, 1000 * json_number_value(json_object_get(answer, "first_token_seconds")),
+                     n_ctx, answer_text(answer, "objective"));
+    else
+        (void)printf("context %lld tokens\n", n_ctx);
+}
+
+static void say_form(const json_t *answer)
+{
+    const char *quantize = json_string_value(json_object_get(answer, "quantize"));
+
+    (void)printf("KV %s, weights %s%s\n", answer_text(answer, "kv"),
+                 quantize ? quantize : "as stored", quantize ? " on load" : "");
+}
+
+static void say_closing(const json_t *closing)
+{
+    char bytes[24];
+
+    (void)printf("after closing %s on %s, which holds %s and is not in use\n",
+                 answer_text(closing, "model"), answer_text(closing, "head"),
+                 answer_size(closing, "bytes", bytes));
+}
+
 static int plan_print(const json_t *answer)
 {
     static const char *const heads[] = {"NODE", "LAYERS", "SHARE", "NEEDS", "FREE", "PER TOKEN"};
@@ -64,14 +104,14 @@ static int plan_print(const json_t *answer)
     json_array_foreach((json_t *)(uintptr_t)stages, i, item)
         stage_row(&table, item, json_integer_value(json_object_get(last, "layer_end")));
     cli_table_print(&table, stdout);
-    (void)printf("%.1f tokens/s for one stream, first token after %.0f ms, context %lld tokens, "
-                 "planned for %s\n",
-                 json_number_value(json_object_get(answer, "tokens_per_second")),
-                 1000 * json_number_value(json_object_get(answer, "first_token_seconds")),
-                 (long long)json_integer_value(json_object_get(answer, "context_tokens")),
-                 answer_text(answer, "objective"));
+    say_speed(answer);
     if (json_is_true(json_object_get(answer, "running")))
-        (void)fputs("this is how it runs now\n", stdout);
+        say_line("this is how it runs now, headed by ", answer_text(answer, "head_name"));
+    if (json_is_string(json_object_get(answer, "kv")))
+        say_form(answer);
+    json_array_foreach(json_object_get(answer, "after_closing"), i, item) say_closing(item);
+    if (*answer_text(answer, "notice"))
+        say_line("", answer_text(answer, "notice"));
     json_array_foreach(json_object_get(answer, "left_out"), i, item)
     {
         const char *why = answer_text(item, "why");

@@ -6,6 +6,8 @@
  * although it was asked for twice is an action dropped, with what it owns. */
 #include "node/cluster/inner.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { ROOM_AHEAD = 64 };
@@ -109,10 +111,23 @@ bool act_pass(struct control *c, enum control_action_kind kind, const struct ins
     return true;
 }
 
-void act_free_shard(struct control *c, const struct instance_ref *ref)
+bool act_free_shard(struct control *c, const struct instance_ref *ref)
 {
     struct control_action *action = action_add(c, ACTION_FREE_SHARD);
 
     if (action)
         action->free_shard = *ref;
+    return action != NULL;
+}
+
+void act_notice(struct control *c, const char *format, ...)
+{
+    struct control_action *action = action_add(c, ACTION_NOTICE);
+    va_list args;
+
+    if (!action)
+        return;
+    va_start(args, format);
+    (void)vsnprintf(action->notice, sizeof action->notice, format, args);
+    va_end(args);
 }

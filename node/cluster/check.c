@@ -8,11 +8,19 @@
 #include <math.h>
 #include <string.h>
 
-#define END(text) ((text)[sizeof(text) - 1] = '\0')
+enum { MAX_TENSOR_TYPE = 255 };              /* the shard knows which there are */
+#define MAX_MEMORY_BYTES (UINT64_C(1) << 56) /* sums of many do not overflow */
+#define END(text)        ((text)[sizeof(text) - 1] = '\0')
 
 static double positive(double v)
 {
     return isfinite(v) && v > 0 ? v : 0;
+}
+
+static bool holding_is_sound(const struct holding *holding, uint64_t memory_bytes)
+{
+    return holding->bytes <= memory_bytes && holding->layer_begin <= holding->layer_end &&
+           holding->layer_end <= PLAN_MAX_LAYERS && holding->n_ctx_tokens <= MAX_CTX_TOKENS;
 }
 
 enum status card_check(struct node_card *card)
@@ -22,6 +30,7 @@ enum status card_check(struct node_card *card)
     END(card->engine);
     END(card->isa);
     if (card->n_models > PROTO_MAX_MODELS || card->n_instances > PROTO_MAX_INSTANCES ||
+        card->n_holdings > PROTO_MAX_HOLDINGS ||
         card->n_refused > PROTO_MAX_REFUSED)
         return STATUS_LIMIT;
     for (uint32_t i = 0; i < card->n_models; i++) {
@@ -35,6 +44,11 @@ enum status card_check(struct node_card *card)
     }
     card->read_bytes_per_second = positive(card->read_bytes_per_second);
     card->flops_per_second = positive(card->flops_per_second);
+    if (card->memory_bytes > MAX_MEMORY_BYTES)
+        card->memory_bytes = MAX_MEMORY_BYTES;
+    for (uint32_t i = 0; i < card->n_holdings; i++)
+        if (!holding_is_sound(&card->holdings[i], card->memory_bytes))
+            return STATUS_LIMIT;
     if (card->memory_free_bytes > card->memory_bytes)
         card->memory_free_bytes = card->memory_bytes;
     return STATUS_OK;
@@ -72,7 +86,8 @@ static enum status prepare_check(struct message_prepare *p)
     if (at != p->n_layers || p->n_slots < 1 || p->n_slots > SCHEDULER_MAX_SLOTS ||
         p->n_ctx_tokens < 1 || p->n_ctx_tokens > MAX_CTX_TOKENS || p->n_kv_blocks < 1 ||
         p->n_kv_blocks > MAX_CTX_TOKENS || p->max_rows < 1 || p->max_rows > PROTO_MAX_ROWS ||
-        p->n_embd < 1 || p->n_embd > PROTO_MAX_PAYLOAD_BYTES / sizeof(float) / p->max_rows)
+        p->kv_type >= KV_TYPE_COUNT || p->quantize > MAX_TENSOR_TYPE || p->n_embd < 1 ||
+        p->n_embd > PROTO_MAX_PAYLOAD_BYTES / sizeof(float) / p->max_rows)
         return STATUS_LIMIT;
     return STATUS_OK;
 }
@@ -148,6 +163,7 @@ enum status message_check(struct message *m)
     case MESSAGE_PREPARED:
     case MESSAGE_LOADED:
     case MESSAGE_PASS_FAILED:
+    case MESSAGE_IDLE_CLOSED:
         END(m->outcome.text);
         m->outcome.status = status_from_number((unsigned)m->outcome.status);
         return STATUS_OK;
@@ -163,8 +179,12 @@ enum status message_check(struct message *m)
         return ids_check(m, m->tokens.n_tokens);
     case MESSAGE_DONE:
         END(m->done.text);
+        END(m->done.notice);
         m->done.status = status_from_number((unsigned)m->done.status);
         return m->done.end <= REQUEST_END_CANCELLED ? STATUS_OK : STATUS_LIMIT;
+    case MESSAGE_CLOSE_IDLE:
+        END(m->close_idle.for_model);
+        return STATUS_OK;
     case MESSAGE_PING:
     case MESSAGE_PONG:
     case MESSAGE_LOAD:

@@ -10,6 +10,7 @@
  *   models.c   names and who has which file          front.c    requests of this node's API
  *   work.c     requests at their head                instance.c one model on a ring of stages
  *   ring.c     passes at the head                    stage.c    layers run for other heads
+ *   memory.c   what is given to whom                 room.c     memory that others could give back
  *
  * Time comes with each event and never runs backwards here. Randomness is one seeded generator.
  * What fails: memory only. It costs the link, request or instance that wanted it; the rest goes on,
@@ -65,25 +66,6 @@ bool card_has(const struct node_card *card, const uint8_t hash[static PROTO_HASH
     return false;
 }
 
-uint64_t control_reserved_bytes(const struct control *c)
-{
-    uint64_t sum = 0;
-
-    for (uint32_t i = 0; i < c->n_stages; i++)
-        if (c->stages[i]->state != STAGE_CLOSED)
-            sum += c->stages[i]->prepare.need_bytes;
-    for (uint32_t i = 0; i < c->n_instances; i++)
-        sum += c->instances[i]->reserved_bytes;
-    return sum;
-}
-
-uint64_t memory_free(const struct control *c)
-{
-    uint64_t reserved = control_reserved_bytes(c);
-
-    return c->options.card.memory_bytes > reserved ? c->options.card.memory_bytes - reserved : 0;
-}
-
 void control_model_free(struct control_model **model)
 {
     if (!*model)
@@ -119,7 +101,7 @@ enum status control_new(const struct control_options *options, uint64_t now_us,
         c->options.idle_close_us = IDLE_CLOSE_US;
     c->random = options->seed;
     c->now_us = now_us;
-    c->wake_us = NEVER_US;
+    c->wake_us = c->card_idle_due_us = NEVER_US;
     c->card = options->card;
     c->card.memory_free_bytes = memory_free(c);
     if (card_check(&c->card) != STATUS_OK || !actions_room(c)) {
@@ -213,6 +195,9 @@ static void take_event(struct control *c, struct control_event *event)
         if (!instance_shard(c, event))
             (void)stage_shard(c, event);
         break;
+    case EVENT_FREED:
+        memory_freed(c, &event->freed);
+        break;
     case EVENT_PROMPT:
         work_prompt(c, event);
         break;
@@ -233,6 +218,7 @@ static void settle(struct control *c)
     for (int round = 0; round < MAX_ROUNDS_OF_SETTLING; round++) {
         c->again = false;
         mesh_settle(c);
+        memory_settle(c);
         stages_settle(c);
         fronts_settle(c);
         works_settle(c);
@@ -241,7 +227,8 @@ static void settle(struct control *c)
         for (uint32_t i = 0; i < c->n_links; i++)
             c->again |= c->links[i]->doomed && c->links[i]->state < LINK_CLOSING;
         for (uint32_t i = 0; i < c->n_instances; i++)
-            c->again |= c->instances[i]->failed && c->instances[i]->state != INSTANCE_CLOSED;
+            c->again |= (c->instances[i]->failed || c->instances[i]->restart) &&
+                        c->instances[i]->state != INSTANCE_CLOSED;
         if (!c->again)
             break;
     }

@@ -26,6 +26,7 @@ struct control_model {
     double *layer_flops;
     uint64_t embed_bytes, head_bytes, head_active_bytes, scratch_bytes;
     double head_flops;
+    uint64_t kv_bytes[KV_TYPE_COUNT]; /* of a token in all layers, for each type; 0: not known */
     struct sample_params sampling; /* what the makers recommend, of the settings named here: */
     unsigned sampling_settings;
 };
@@ -68,6 +69,7 @@ enum control_event_kind {
     EVENT_CANCEL,      /* of such a request: the client went away */
     EVENT_MODEL,       /* outcome of ACTION_OPEN_MODEL */
     EVENT_SHARD,       /* outcome of ACTION_LOAD_SHARD */
+    EVENT_FREED,       /* ACTION_FREE_SHARD is done: the memory is really there again */
     EVENT_PROMPT,      /* outcome of ACTION_TOKENIZE */
     EVENT_STAGE_DONE,  /* outcome of ACTION_RUN_STAGE */
     EVENT_HEAD_DONE,   /* outcome of ACTION_RUN_HEAD */
@@ -128,6 +130,7 @@ struct control_event {
             struct instance_ref instance;
             struct fault fault; /* status OK: loaded */
         } shard;
+        struct instance_ref freed;
         struct {
             uint64_t sequence;
             uint32_t n_tokens;
@@ -155,7 +158,7 @@ enum control_action_kind {
     ACTION_SEND,       /* message on link; frees it */
     ACTION_OPEN_MODEL, /* map and check a model that the own card lists → EVENT_MODEL */
     ACTION_LOAD_SHARD, /* → EVENT_SHARD */
-    ACTION_FREE_SHARD, /* after passes under way; no report */
+    ACTION_FREE_SHARD, /* after passes under way → EVENT_FREED, always, exactly once */
     ACTION_TOKENIZE, /* template + tokenizer + a detokenizer kept by `sequence` → EVENT_PROMPT */
     ACTION_FREE_SEQUENCE, /* the detokenizer of `sequence` */
     ACTION_RUN_STAGE, /* clears, embed if tokens, own layers → EVENT_STAGE_DONE. In order of asking
@@ -164,6 +167,7 @@ enum control_action_kind {
     ACTION_STARTED,   /* to the API: prompt taken, n_prompt known */
     ACTION_TEXT,      /* to the API */
     ACTION_DONE,      /* to the API: the last word on a request, always exactly once */
+    ACTION_NOTICE,    /* something a person should know: say it once */
     ACTION_CARD,      /* the announced card changed (free memory): tell discovery */
     ACTION_WAKE       /* send EVENT_TICK at wake_us at the latest */
 };
@@ -186,7 +190,7 @@ struct control_action {
         struct {
             struct instance_ref instance;
             uint8_t hash[PROTO_HASH_BYTES];
-            struct shard_spec spec; /* n_threads and engine are left to the shell */
+            struct shard_spec spec; /* n_threads, engine and lock are left to the shell */
         } load_shard;
         struct instance_ref free_shard;
         struct {
@@ -216,6 +220,7 @@ struct control_action {
             uint64_t handle;
             struct message_done done;
         } done;
+        char notice[PROTO_MAX_TEXT];
         uint64_t wake_us;
     };
 };
@@ -238,6 +243,7 @@ struct control_options {
     uint32_t max_rows;     /* row budget of a pass */
     uint32_t max_queue;    /* requests waiting; past it BUSY */
     enum plan_objective objective;
+    struct model_form form; /* of the instances that this node heads */
     uint64_t idle_close_us; /* an instance without work for so long is closed; 0: ten minutes */
 };
 
@@ -280,8 +286,15 @@ struct instance_view {
     struct plan plan;
     char stage_names[PROTO_MAX_STAGES][PROTO_MAX_NAME];
     uint32_t n_ctx_tokens, n_running, n_waiting;
+    struct model_form form;      /* where this node is the head */
+    char head[PROTO_MAX_NAME];   /* the name of the node that heads it */
+    bool elsewhere;              /* another one */
+    char notice[PROTO_MAX_TEXT]; /* why the context is shorter than asked for; or empty */
 };
 size_t control_instances(const struct control *control, struct instance_view *out, size_t max);
+/* Those that other nodes head and are READY, as far as cards tell: neither speeds nor counts. */
+size_t control_instances_elsewhere(const struct control *control, struct instance_view *out,
+                                   size_t max);
 
 /* What would be done for a model now (skein plan). model is filled by the shell from the file. */
 struct control_plan_view {
@@ -289,9 +302,22 @@ struct control_plan_view {
     uint32_t n_nodes;
     char names[PLAN_MAX_NODES][PROTO_MAX_NAME];
     uint32_t n_ctx_tokens;
-    bool running; /* this node heads the model already: that instance's plan, not a new one */
+    bool running;                /* an instance runs or is on the way: its plan, not a new one */
+    char head[PROTO_MAX_NAME];   /* who heads it then */
+    bool elsewhere;              /* another node */
+    struct model_form form;      /* of a new one, or of an own one */
+    char notice[PROTO_MAX_TEXT]; /* why the context is shorter than asked for; or empty */
+    uint32_t n_closing;          /* idle instances that would be closed for it */
+    struct {
+        char model[PROTO_MAX_MODEL_NAME], head[PROTO_MAX_NAME];
+        uint64_t bytes;
+    } closing[16];
 };
-enum status control_plan(const struct control *control, const struct control_model *model,
+/* The running instance of the model, here or headed by another node; false: there is none. */
+bool control_plan_running(const struct control *control,
+                          const uint8_t hash[static PROTO_HASH_BYTES],
+                          struct control_plan_view *out);
+enum status control_plan(struct control *control, const struct control_model *model,
                          enum plan_objective objective, struct control_plan_view *out,
                          struct fault *fault) MUST_USE;
 

@@ -20,6 +20,8 @@ enum {
     MAX_LINKS = 256,
     MAX_ADDRESSES = 8,
     MAX_STAGES_HERE = 32,
+    MAX_LEAVING = 64,     /* live stages and instances, and shards that are ending, together */
+    MAX_DIALS = 16,       /* at once */
     MAX_REQUESTS = 1024,  /* of this node's API at once */
     MAX_SEQUENCES = 2048, /* at this head at once */
     MAX_CTX_TOKENS = 1 << 24
@@ -30,9 +32,11 @@ enum {
 /* Tries the addresses of one node, or of a seed, in turn. */
 struct dialler {
     uint32_t n_addresses, at, n_dials;
+    uint32_t n_tries; /* since it was last reached */
     struct control_address addresses[MAX_ADDRESSES];
     uint64_t next_us, backoff_us;
     bool refused; /* in this round */
+    bool proven;  /* addresses[0] led to the right node once: it is not pushed out */
 };
 
 enum link_state { LINK_DIALLING, LINK_GREETING, LINK_UP, LINK_CLOSING, LINK_GONE };
@@ -56,12 +60,14 @@ struct member {
     struct dialler dialler;
     struct mesh_link *link; /* the UP one; NULL unless ALIVE */
     uint64_t rtt_us, seen_us, lost_us;
+    bool met; /* a link of its own once proved who it is; before, it is hearsay */
     char note[PROTO_MAX_TEXT];
 };
 
 struct seed {
     struct dialler dialler;
     bool bound, refused, self;
+    bool told;                  /* that it does not answer */
     uint8_t id[PROTO_ID_BYTES]; /* who was found there */
     char note[PROTO_MAX_TEXT];
 };
@@ -116,6 +122,7 @@ struct work {
 struct pass_slot {   /* a pass on its way round the ring */
     uint64_t number; /* 0: free */
     uint32_t n_rows;
+    uint64_t sent_us;
     struct control_pass *pass; /* NULL while the shell has it */
 };
 
@@ -152,7 +159,13 @@ struct instance {
     struct refusal refusals[PLAN_MAX_NODES];
     bool loading_here; /* ACTION_LOAD_SHARD was given */
     uint64_t plan_us;  /* PREPARING: plan (again) at this time; NEVER_US: answers are awaited */
-    uint32_t n_room_retries; /* memory that is being given back may not have been told yet */
+    uint64_t room_since_us, room_asked_us; /* room.c; 0: it does not wait */
+    bool restart; /* a node was lost on the way to READY: settle plans with who is left */
+    char why[PROTO_MAX_TEXT]; /* of restart */
+    struct model_form form;
+    char notice[PROTO_MAX_TEXT]; /* about the context; told with the first answer */
+    bool notice_told;
+    uint64_t slowest_row_us; /* of the passes so far */
     struct scheduler *scheduler;
     struct pass_slot flights[PROTO_MAX_STAGES];
     uint64_t n_passes;
@@ -167,8 +180,15 @@ struct stage {
     unsigned state;
     struct mesh_link *head, *previous, *next; /* head: also previous of stage 1, next of the last */
     uint64_t deadline_us;
+    bool counted; /* its memory; before, it waits for what ending shards give back */
     bool shard_asked;
     bool broken; /* a pass is lost: those behind it must not run */
+};
+
+struct leaving { /* a shard that ends, and holds its memory until it has ended */
+    struct instance_ref ref;
+    uint64_t bytes;
+    bool asked;
 };
 
 /* ---------------------------------------------------------------- the whole */
@@ -186,13 +206,15 @@ struct control {
     struct seed *seeds[MAX_SEEDS];
     uint32_t last_dial;
     bool card_dirty;
-    uint64_t card_due_us;
+    uint64_t card_due_us, card_idle_due_us;
 
     uint32_t n_fronts, n_works, n_instances, n_stages;
     struct front *fronts[MAX_REQUESTS];
     struct work *works[MAX_SEQUENCES];
     struct instance *instances[PROTO_MAX_INSTANCES];
     struct stage *stages[MAX_STAGES_HERE];
+    uint32_t n_leaving;
+    struct leaving leaving[MAX_LEAVING];
     uint64_t last_request, last_sequence;
 };
 
@@ -202,7 +224,6 @@ bool id_equal(const uint8_t a[static PROTO_ID_BYTES], const uint8_t b[static PRO
 bool hash_equal(const uint8_t a[static PROTO_HASH_BYTES], const uint8_t b[static PROTO_HASH_BYTES]);
 bool ref_equal(const struct instance_ref *a, const struct instance_ref *b); /* epoch too */
 void text_set(char *out, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
-uint64_t memory_free(const struct control *c);
 bool card_has(const struct node_card *card, const uint8_t hash[static PROTO_HASH_BYTES]);
 
 /* actions.c */
@@ -215,7 +236,28 @@ void action_free(struct control_action *action);
 /* Frees the pass and says false where the action was lost. */
 bool act_pass(struct control *c, enum control_action_kind kind, const struct instance_ref *ref,
               struct control_pass *pass) MUST_USE;
-void act_free_shard(struct control *c, const struct instance_ref *ref);
+bool act_free_shard(struct control *c, const struct instance_ref *ref) MUST_USE;
+void act_notice(struct control *c, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* memory.c: the books */
+uint64_t memory_free(const struct control *c);
+uint64_t memory_leaving(const struct control *c);
+/* Whether the end of one stage or instance more could be written down. */
+bool memory_can_begin(const struct control *c);
+void memory_leave(struct control *c, const struct instance_ref *ref, uint64_t bytes);
+bool memory_is_leaving(struct control *c, const struct instance_ref *ref);
+void memory_freed(struct control *c, const struct instance_ref *ref);
+void memory_settle(struct control *c);
+void memory_holdings(const struct control *c, struct node_card *card); /* into the own card */
+bool same_instance(const struct instance_ref *a, const struct instance_ref *b); /* any epoch */
+uint64_t holding_bytes(const struct node_card *card, const struct instance_ref *ref);
+
+/* room.c */
+/* NO_ROOM was found: waits, asks, or fails the instance. */
+void room_wait(struct control *c, struct instance *instance, const struct fault *why);
+void room_close_idle(struct control *c, struct mesh_link *link, const struct message_close_idle *m);
+void room_idle_closed(struct control *c, struct mesh_link *link,
+                      const struct message_outcome *outcome);
 
 /* check.c: bounds of every field of a message from a peer; strings are ended by force. */
 enum status message_check(struct message *message) MUST_USE;
@@ -253,6 +295,7 @@ void members_settle(struct control *c);
 void members_sweep(struct control *c);
 uint64_t members_wake(const struct control *c);
 void card_changed(struct control *c);
+void card_idle_changed(struct control *c);
 
 /* models.c */
 /* The hash behind a name, or NOT_FOUND / INVALID with what there is. */
@@ -303,12 +346,12 @@ void instances_settle(struct control *c);
 void instances_sweep(struct control *c);
 uint64_t instances_wake(const struct control *c);
 void instance_free(struct instance **instance);
+bool instance_is_idle(const struct control *c, const struct instance *instance);
 
 /* instance_plan.c */
-/* Plans over self and the living; fills plan, stages (names, links) and the context of the
- * instance. NO_ROOM: *hopeless tells whether it would not fit even if all nodes gave back all their
- * memory. */
-enum status instance_plan(struct control *c, struct instance *instance, bool *hopeless,
+/* Plans over self and the living with the memory that is free now; fills plan, stages (names,
+ * links) and the context of the instance. */
+enum status instance_plan(struct control *c, struct instance *instance,
                           struct fault *fault) MUST_USE;
 void instance_refused(struct instance *instance, const uint8_t id[static PROTO_ID_BYTES],
                       const struct message_outcome *outcome);
@@ -320,6 +363,9 @@ bool ring_stage_done(struct control *c, struct control_pass *pass, const struct 
 void ring_head_done(struct control *c, const struct control_event *event);
 void ring_pass(struct control *c, struct mesh_link *link, struct message *message);
 void ring_clear(struct instance *instance);
+/* When the first pass that is away should be back; NEVER_US: none is. */
+uint64_t ring_due_us(const struct instance *instance);
+void ring_overdue(struct control *c, struct instance *instance);
 struct instance *ring_instance(struct control *c, const struct instance_ref *ref);
 struct control_pass *pass_new(uint32_t max_rows, uint32_t n_slots, uint32_t n_ctx_tokens);
 

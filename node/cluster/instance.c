@@ -1,9 +1,10 @@
 /* Instances: one model on a ring of stages, from the first request for it to the last.
  *
  *   OPENING ──model──► PREPARING ──all PREPARED──► LOADING ──all LOADED──► PROBING ──a token──►
- * READY │               │  ▲  └ refused: plan again     │                      │  came round     │
- *      │               └──┘                            │                      │                 │
- *      └───────────────┴─────────── instance_fail ─────┴──────────────────────┴────► CLOSED ◄───┘
+ * READY │               │  ▲  ▲ └ refused: plan again  │                      │     came round │ │
+ * └──┘  └─────────── a node was lost: plan again ────────┘                    │
+ *      └───────────────┴─────────── instance_fail ─────┴──────────────────────┴────► CLOSED
+ * ◄──────┘
  *
  * Happy path: the file is opened, a plan is made, each other stage reserves what it needs
  * (PREPARE), all load at once, one row goes through all of them, and the waiting work begins.
@@ -11,13 +12,14 @@
  * A stage that refuses for lack of memory tells how much it has, and the next plan counts with
  * that; one that refuses for another reason, or does not answer in 5 s, is left out of the next
  * plan. Each round has its own epoch, so late answers to an older one are recognised. Where memory
- * is short, the longest idle instance of this head is closed for it, and planning waits a little
- * for memory that is being given back; where all memory together would not do, it fails at once.
+ * is short, room.c waits, or has idle instances closed. A node that is lost before the instance is
+ * READY costs only time: all let go, and the plan is made again with who is left.
  *
- * Everything else that goes wrong closes the instance: a stage that cannot load (120 s), a probe
- * that does not come back (10 s), a lost link, a failed pass. All stages are released and whoever
- * waits gets the sentence; the next request for the model plans anew with whoever is left. An
- * instance without work for idle_close_us is closed too: its memory belongs to other people. */
+ * Everything else that goes wrong closes the instance: a stage that cannot load (1200 s), a probe
+ * that does not come back (10 s, and the time to read the weights once), a link lost under way, a
+ * pass that failed or is overdue (ring.c). All stages are released and whoever waits gets the
+ * sentence; the next request for the model plans anew with whoever is left. An instance without
+ * work for idle_close_us is closed too: its memory belongs to other people. */
 #include "node/cluster/inner.h"
 
 #include <stdarg.h>
@@ -29,17 +31,19 @@
 #define LOAD_LIMIT_US                                                                              \
     (1200 * SECOND_US) /* 100 GB from a slow disk; a dead node is noticed by its link */
 #define PROBE_LIMIT_US (10 * SECOND_US)
-#define ROOM_RETRY_US  (3 * SECOND_US / 10)
+#define PROBE_BYTES_PER_SECOND                                                                     \
+    50000000u /* the first row may have to read all weights from a disk */
 #define CLEAR_AFTER_US (SECOND_US / 10)
-enum { MAX_ROUNDS = 8, MAX_ROOM_RETRIES = 8 };
+enum { MAX_ROUNDS = 8 };
 
 static const char *const instance_names[] = {"opening", "preparing", "loading",
                                              "probing", "ready",     "closed"};
 static const uint32_t instance_allowed[] = {
     [INSTANCE_OPENING] = SM_TO(INSTANCE_PREPARING) | SM_TO(INSTANCE_CLOSED),
     [INSTANCE_PREPARING] = SM_TO(INSTANCE_LOADING) | SM_TO(INSTANCE_CLOSED),
-    [INSTANCE_LOADING] = SM_TO(INSTANCE_PROBING) | SM_TO(INSTANCE_CLOSED),
-    [INSTANCE_PROBING] = SM_TO(INSTANCE_READY) | SM_TO(INSTANCE_CLOSED),
+    [INSTANCE_LOADING] =
+        SM_TO(INSTANCE_PROBING) | SM_TO(INSTANCE_PREPARING) | SM_TO(INSTANCE_CLOSED),
+    [INSTANCE_PROBING] = SM_TO(INSTANCE_READY) | SM_TO(INSTANCE_PREPARING) | SM_TO(INSTANCE_CLOSED),
     [INSTANCE_READY] = SM_TO(INSTANCE_CLOSED),
     [INSTANCE_CLOSED] = 0,
 };
@@ -71,7 +75,7 @@ struct instance *instance_for(struct control *c, const uint8_t hash[static PROTO
         if (hash_equal(c->instances[i]->hash, hash) && !c->instances[i]->failed &&
             c->instances[i]->state != INSTANCE_CLOSED)
             return c->instances[i];
-    if (c->n_instances == PROTO_MAX_INSTANCES) {
+    if (c->n_instances == PROTO_MAX_INSTANCES || !memory_can_begin(c)) {
         (void)fault_set(fault, STATUS_BUSY, "%u models are in use on node %s; try again",
                         c->n_instances, c->card.name);
         return NULL;
@@ -92,6 +96,7 @@ struct instance *instance_for(struct control *c, const uint8_t hash[static PROTO
     instance->deadline_us = c->now_us + OPEN_LIMIT_US;
     instance->plan_us = NEVER_US;
     instance->idle_us = c->now_us;
+    instance->form = c->options.form;
     c->instances[c->n_instances++] = instance;
     card_changed(c);
     return instance;
@@ -171,42 +176,25 @@ static void send_prepare(struct control *c, struct instance *instance, uint32_t 
         p->need_bytes = instance->plan.stages[stage].need_bytes;
         p->n_embd = instance->model->n_embd;
         p->n_layers = instance->model->n_layers;
+        p->kv_type = (uint32_t)instance->form.kv_type;
+        p->quantize = instance->form.quantize;
     }
     mesh_send(c, instance->stages[stage].link, message);
-}
-
-/* The longest idle instance of this head makes room. */
-static bool close_an_idle_one(struct control *c)
-{
-    struct instance *idle = NULL;
-    uint32_t n_waiting;
-
-    for (uint32_t i = 0; i < c->n_instances; i++) {
-        struct instance *instance = c->instances[i];
-
-        if (instance->state == INSTANCE_READY && !instance->failed &&
-            works_of(c, instance, &n_waiting) == 0 && (!idle || instance->idle_us < idle->idle_us))
-            idle = instance;
-    }
-    if (idle)
-        instance_fail(idle, STATUS_CLOSED, "closed to make room for another model");
-    return idle != NULL;
 }
 
 static void instance_prepare(struct control *c, struct instance *instance)
 {
     struct fault fault = {0};
-    bool hopeless;
+    enum status status;
 
     instance->plan_us = NEVER_US;
-    if (instance_plan(c, instance, &hopeless, &fault) != STATUS_OK) {
-        if (!hopeless && instance->n_room_retries++ < MAX_ROOM_RETRIES) {
-            (void)close_an_idle_one(c);
-            instance->plan_us = c->now_us + ROOM_RETRY_US;
-        } else {
-            instance_fail(instance, fault.status, "%s", fault.text);
-        }
+    status = instance_plan(c, instance, &fault);
+    if (status != STATUS_OK) {
         instance->n_stages = 0;
+        if (status == STATUS_NO_ROOM)
+            room_wait(c, instance, &fault);
+        else
+            instance_fail(instance, status, "%s", fault.text);
         return;
     }
     instance->ref.epoch++;
@@ -255,6 +243,7 @@ static void instance_load(struct control *c, struct instance *instance)
         return;
     }
     sm_move(&instance_table, &instance->state, INSTANCE_LOADING);
+    instance->room_since_us = 0;
     instance->deadline_us = c->now_us + LOAD_LIMIT_US;
     tell_stages(c, instance, MESSAGE_LOAD);
     instance->stages[0].answered = false;
@@ -270,7 +259,18 @@ static void instance_load(struct control *c, struct instance *instance)
         .n_ctx_tokens = instance->n_ctx_tokens,
         .n_kv_blocks = instance->n_kv_tokens / SHARD_KV_BLOCK_TOKENS,
         .max_rows = instance->max_rows,
+        .form = instance->form,
     };
+}
+
+/* Twice the bytes, read slowly, and one stage after the other. */
+static uint64_t probe_limit_us(const struct instance *instance)
+{
+    uint64_t n_bytes = 0;
+
+    for (uint32_t i = 0; i < instance->n_stages; i++)
+        n_bytes += instance->plan.stages[i].need_bytes;
+    return PROBE_LIMIT_US + n_bytes / PROBE_BYTES_PER_SECOND * SECOND_US;
 }
 
 static void instance_begin(struct control *c, struct instance *instance)
@@ -288,7 +288,7 @@ static void instance_begin(struct control *c, struct instance *instance)
         return;
     }
     sm_move(&instance_table, &instance->state, INSTANCE_PROBING);
-    instance->deadline_us = c->now_us + PROBE_LIMIT_US;
+    instance->deadline_us = c->now_us + probe_limit_us(instance);
     ring_probe(c, instance);
 }
 
@@ -298,8 +298,11 @@ void instance_probed(struct control *c, struct instance *instance)
     instance->deadline_us = NEVER_US;
     instance->idle_us = c->now_us;
     scheduler_clear_slot(instance->scheduler, 0, c->now_us);
+    card_idle_changed(c);
     log_event(LOG_INFO, "instance", "ready model=%s stages=%u context=%u", instance->name,
               instance->n_stages, instance->n_ctx_tokens);
+    if (instance->notice[0])
+        act_notice(c, "%s", instance->notice);
 }
 
 bool instance_shard(struct control *c, const struct control_event *event)
@@ -357,11 +360,42 @@ void instances_link_lost(struct control *c, struct mesh_link *link)
         for (uint32_t k = 1; k < instance->n_stages; k++) {
             if (instance->stages[k].link != link)
                 continue;
-            instance_fail(instance, STATUS_LOST, "node %s was lost; ask again",
-                          instance->stages[k].name);
             instance->stages[k].link = NULL;
+            if (instance->state == INSTANCE_READY) {
+                instance_fail(instance, STATUS_LOST, "node %s was lost; ask again",
+                              instance->stages[k].name);
+            } else {
+                instance->restart = true;
+                text_set(instance->why, sizeof instance->why, "node %s was lost",
+                         instance->stages[k].name);
+            }
         }
     }
+}
+
+/* The own shard ends; its memory is counted until it has ended. */
+static void instance_let_go(struct control *c, struct instance *instance)
+{
+    uint64_t bytes = instance->reserved_bytes;
+
+    instance->reserved_bytes = 0;
+    if (instance->loading_here)
+        memory_leave(c, &instance->ref, bytes);
+    instance->loading_here = false;
+}
+
+/* Back to PREPARING: nothing of what was begun is of use, because a lost node's layers change the
+ * layers of all. No work has been admitted yet. */
+static void instance_restart(struct control *c, struct instance *instance)
+{
+    log_event(LOG_INFO, "instance", "restart model=%s why=\"%s\"", instance->name, instance->why);
+    instance->restart = false;
+    instance_let_go(c, instance);
+    ring_clear(instance);
+    scheduler_free(&instance->scheduler);
+    if (instance->state != INSTANCE_PREPARING)
+        sm_move(&instance_table, &instance->state, INSTANCE_PREPARING);
+    instance_replan(c, instance, instance->why);
 }
 
 static void instance_close(struct control *c, struct instance *instance)
@@ -369,11 +403,9 @@ static void instance_close(struct control *c, struct instance *instance)
     log_event(LOG_INFO, "instance", "closed model=%s why=\"%s\"", instance->name,
               instance->fault.text);
     tell_stages(c, instance, MESSAGE_RELEASE);
-    if (instance->loading_here)
-        act_free_shard(c, &instance->ref);
+    instance_let_go(c, instance);
     works_fail(c, instance, &instance->fault);
     ring_clear(instance);
-    instance->reserved_bytes = 0;
     sm_move(&instance_table, &instance->state, INSTANCE_CLOSED);
     card_changed(c);
     c->again = true;
@@ -397,7 +429,7 @@ static void instance_overdue(struct control *c, struct instance *instance)
                       silent->name, (unsigned)(LOAD_LIMIT_US / SECOND_US));
     } else if (instance->state == INSTANCE_PROBING) {
         instance_fail(instance, STATUS_TIMEOUT, "no token came through all stages within %u s",
-                      (unsigned)(PROBE_LIMIT_US / SECOND_US));
+                      (unsigned)(probe_limit_us(instance) / SECOND_US));
     } else {
         instance_fail(instance, STATUS_TIMEOUT, "the model file could not be opened within %u s",
                       (unsigned)(OPEN_LIMIT_US / SECOND_US));
@@ -414,6 +446,8 @@ static uint64_t instance_wake(const struct control *c, const struct instance *in
     if (instance->state != INSTANCE_READY)
         return due_us;
     wake_us = scheduler_wake_us(instance->scheduler);
+    due_us = ring_due_us(instance);
+    wake_us = due_us < wake_us ? due_us : wake_us;
     if (works_of(c, instance, &n_waiting) == 0) {
         uint64_t idle_us = instance->idle_us + c->options.idle_close_us;
 
@@ -426,6 +460,8 @@ static void instance_settle(struct control *c, struct instance *instance)
 {
     uint32_t n_waiting;
 
+    if (!instance->failed && instance->restart)
+        instance_restart(c, instance);
     if (!instance->failed && c->now_us >= instance->deadline_us)
         instance_overdue(c, instance);
     if (!instance->failed && instance->state == INSTANCE_PREPARING &&
@@ -440,6 +476,8 @@ static void instance_settle(struct control *c, struct instance *instance)
         if (works_of(c, instance, &n_waiting) == 0 &&
             c->now_us - instance->idle_us >= c->options.idle_close_us)
             instance_fail(instance, STATUS_CLOSED, "nobody used it for a while");
+        if (c->now_us >= ring_due_us(instance))
+            ring_overdue(c, instance);
         ring_dispatch(c, instance);
     }
     if (instance->failed && instance->state != INSTANCE_CLOSED)

@@ -29,6 +29,7 @@
 #define REFUSED_RESTS_US (15 * SECOND_US)
 #define LARGER_WAITS_US  (3 * SECOND_US / 10)
 #define CARD_EVERY_US    (SECOND_US / 5)
+#define CARD_IDLE_US     SECOND_US
 #define FORGET_AFTER_US  (600 * SECOND_US)
 
 static const char *const member_names[] = {"self", "dialling", "alive", "lost", "refused"};
@@ -342,7 +343,7 @@ void member_lost(struct control *c, struct member *m, const char *why)
 
 static void card_refresh(struct control *c)
 {
-    c->card.memory_free_bytes = memory_free(c);
+    memory_holdings(c, &c->card);
     c->card.n_instances = 0;
     for (uint32_t i = 0; i < c->n_instances; i++)
         if (c->instances[i]->state != INSTANCE_CLOSED && !c->instances[i]->failed)
@@ -356,11 +357,21 @@ void card_changed(struct control *c)
     card_refresh(c);
 }
 
+/* Whether an instance is idle changes with every request: told within a second, unless something
+ * else is told before. */
+void card_idle_changed(struct control *c)
+{
+    card_refresh(c);
+    if (c->card_idle_due_us == NEVER_US)
+        c->card_idle_due_us = c->now_us + CARD_IDLE_US;
+}
+
 /* Links that have not been answered yet have had the old card, so they get the new one too. */
 static void card_tell(struct control *c)
 {
     card_refresh(c);
     c->card_dirty = false;
+    c->card_idle_due_us = NEVER_US;
     c->card_due_us = c->now_us + CARD_EVERY_US;
     for (uint32_t i = 0; i < c->n_links; i++) {
         struct message *message;
@@ -399,7 +410,7 @@ void members_settle(struct control *c)
         while (!seed_rests(c, seed) && dialler_due(c, &seed->dialler))
             dialler_go(c, &seed->dialler, NULL, seed);
     }
-    if (c->card_dirty && c->now_us >= c->card_due_us)
+    if ((c->card_dirty && c->now_us >= c->card_due_us) || c->now_us >= c->card_idle_due_us)
         card_tell(c);
 }
 
@@ -428,6 +439,7 @@ uint64_t members_wake(const struct control *c)
 {
     uint64_t wake_us = c->card_dirty ? c->card_due_us : NEVER_US;
 
+    wake_us = c->card_idle_due_us < wake_us ? c->card_idle_due_us : wake_us;
     for (uint32_t i = 0; i < c->n_members; i++) {
         uint64_t due_us = dialler_wake(&c->members[i]->dialler);
 

@@ -281,6 +281,12 @@ static struct message *link_deliver(struct control *c, struct mesh_link *link, s
     case MESSAGE_PASS_FAILED:
         instance_outcome(c, link, m);
         break;
+    case MESSAGE_CLOSE_IDLE:
+        room_close_idle(c, link, &m->close_idle);
+        break;
+    case MESSAGE_IDLE_CLOSED:
+        room_idle_closed(c, link, &m->outcome);
+        break;
     case MESSAGE_PASS:
         if (m->pass.stage == 0)
             ring_pass(c, link, m);

@@ -12,11 +12,17 @@
  * dropped.
  *
  * Passes are reused with their message and payload, so that a single node's decode step allocates
- * nothing here. What fails: memory, a stage, a node; each closes the instance with a sentence. */
+ * nothing here. What fails: memory, a stage, a node, and a pass that does not come back although
+ * all links live (a stage that hangs); each closes the instance with a sentence. */
 #include "node/cluster/inner.h"
 
 #include <assert.h>
 #include <string.h>
+
+/* A pass that takes so much longer than the slowest row so far lets expect is lost. */
+#define PASS_LIMIT_MIN_US (60 * SECOND_US)
+#define PASS_LIMIT_MAX_US (1200 * SECOND_US)
+enum { PATIENCE = 20 };
 
 void control_pass_free(struct control_pass **pass)
 {
@@ -126,7 +132,8 @@ static void ring_send(struct control *c, struct instance *instance, struct contr
         return;
     }
     instance->n_passes++;
-    *flight = (struct pass_slot){.number = m->pass.pass, .n_rows = m->pass.n_rows};
+    *flight =
+        (struct pass_slot){.number = m->pass.pass, .n_rows = m->pass.n_rows, .sent_us = c->now_us};
     if (!act_pass(c, ACTION_RUN_STAGE, &instance->ref, pass))
         instance_fail(instance, STATUS_NO_MEMORY, "out of memory; try again");
 }
@@ -165,6 +172,67 @@ void ring_probe(struct control *c, struct instance *instance)
     ring_send(c, instance, pass);
 }
 
+/* ---------------------------------------------------------------- time */
+
+static uint32_t rows_of(const struct pass_slot *flight)
+{
+    return flight->n_rows ? flight->n_rows : 1;
+}
+
+static uint64_t flight_limit_us(const struct instance *instance, const struct pass_slot *flight)
+{
+    uint64_t limit_us;
+
+    if (__builtin_mul_overflow(instance->slowest_row_us, (uint64_t)PATIENCE * rows_of(flight),
+                               &limit_us))
+        return PASS_LIMIT_MAX_US;
+    limit_us = limit_us > PASS_LIMIT_MIN_US ? limit_us : PASS_LIMIT_MIN_US;
+    return limit_us < PASS_LIMIT_MAX_US ? limit_us : PASS_LIMIT_MAX_US;
+}
+
+uint64_t ring_due_us(const struct instance *instance)
+{
+    uint64_t due_us = NEVER_US;
+
+    for (uint32_t i = 0; i < PROTO_MAX_STAGES; i++) {
+        const struct pass_slot *flight = &instance->flights[i];
+        uint64_t end_us = flight->sent_us + flight_limit_us(instance, flight);
+
+        if (flight->number && end_us < due_us)
+            due_us = end_us;
+    }
+    return due_us;
+}
+
+/* A node whose link lives but whose layers hang: who has the pass is all that can be said. */
+void ring_overdue(struct control *c, struct instance *instance)
+{
+    char names[200] = "";
+
+    for (uint32_t i = 0; i < PROTO_MAX_STAGES; i++) {
+        const struct pass_slot *flight = &instance->flights[i];
+        uint64_t limit_us = flight_limit_us(instance, flight);
+
+        if (!flight->number || c->now_us < flight->sent_us + limit_us)
+            continue;
+        if (!flight->pass)
+            text_set(names, sizeof names, "%s", c->card.name);
+        for (uint32_t k = 1; k < instance->n_stages && flight->pass; k++) {
+            size_t n = strlen(names);
+
+            if (n < sizeof names)
+                text_set(names + n, sizeof names - n, "%s%s", n ? " or " : "",
+                         instance->stages[k].name);
+        }
+        instance_fail(
+            instance, STATUS_TIMEOUT,
+            "a pass of %u rows did not come back from node %s within %u s; ask again, and "
+            "if it happens again, restart that node",
+            flight->n_rows, names, (unsigned)(limit_us / SECOND_US));
+        return;
+    }
+}
+
 /* ---------------------------------------------------------------- back */
 
 static void ring_finished(struct control *c, struct instance *instance, struct control_pass *pass)
@@ -172,8 +240,13 @@ static void ring_finished(struct control *c, struct instance *instance, struct c
     uint64_t number = pass->message->pass.pass;
     struct pass_slot *flight = flight_of(instance, number);
 
-    if (flight)
+    if (flight) {
+        uint64_t row_us = (c->now_us - flight->sent_us) / rows_of(flight);
+
+        if (row_us > instance->slowest_row_us)
+            instance->slowest_row_us = row_us;
         *flight = (struct pass_slot){0};
+    }
     if (instance->state == INSTANCE_PROBING)
         instance_probed(c, instance);
     else

@@ -1,14 +1,15 @@
 /* Stages: layers that this node runs for another node's instance.
  *
  *   PREPARE ─► WAITING ──links to both neighbours──► RESERVED ──LOAD──► LOADING ──shard──► READY
- *                 │ 2 s                                  │ 30 s            │ failed           │
+ *                 │ 2 s, 4 s                             │ 30 s            │ failed           │
  *                 └──────────── refusal, RELEASE, head lost, newer epoch ──┴──────────────────┴─►
  * CLOSED
  *
  * Happy path: memory is reserved and PREPARED says so, LOAD makes the shard, then passes come from
  * the previous stage, go through the own layers and on to the next stage; the last sends back to
  * the head. Nothing is relayed by the head, so a stage needs a link to its neighbours before it
- * says yes; just after a start those may still be on their way, hence the short wait.
+ * says yes; just after a start those may still be on their way, hence the short wait. Nor does it
+ * say no at once where memory that ending shards are giving back would do.
  *
  * A pass is checked in full before it costs anything: instance and epoch (older ones are dropped),
  * who sends it, the number of rows, every slot and position, the size of the payload. What is wrong
@@ -22,6 +23,7 @@
 
 #define NEIGHBOUR_LIMIT_US (2 * SECOND_US)
 #define LOAD_WAIT_US       (30 * SECOND_US)
+#define ROOM_LIMIT_US      (4 * SECOND_US) /* a head waits 5 s for the answer */
 
 static const char *const stage_names[] = {"waiting", "reserved", "loading", "ready", "closed"};
 static const uint32_t stage_allowed[] = {
@@ -76,9 +78,9 @@ static void stage_close(struct control *c, struct stage *s)
 {
     if (s->state == STAGE_CLOSED)
         return;
-    if (s->shard_asked)
-        act_free_shard(c, &s->prepare.instance);
     sm_move(&stage_table, &s->state, STAGE_CLOSED);
+    if (s->shard_asked)
+        memory_leave(c, &s->prepare.instance, s->prepare.need_bytes);
     s->head = s->previous = s->next = NULL;
     card_changed(c);
 }
@@ -98,6 +100,8 @@ static void stage_meet(struct control *c, struct stage *s)
     const struct message_prepare *p = &s->prepare;
     uint32_t next = p->stage + 1 < p->n_stages ? p->stage + 1 : 0;
 
+    if (!s->counted)
+        return;
     s->previous = p->stage == 1 ? s->head : link_to(c, p->stages[p->stage - 1].node_id);
     s->next = next == 0 ? s->head : link_to(c, p->stages[next].node_id);
     if (!s->previous || !s->next)
@@ -107,21 +111,37 @@ static void stage_meet(struct control *c, struct stage *s)
     stage_tell(c, s->head, MESSAGE_PREPARED, &p->instance, STATUS_OK, "");
 }
 
-/* The reason for a no, or OK. */
-static enum status stage_refuses(struct control *c, const struct message_prepare *p,
-                                 struct fault *fault)
+/* Takes the memory as soon as it is there. */
+static void stage_count(struct control *c, struct stage *s)
+{
+    if (s->counted || s->prepare.need_bytes > memory_free(c))
+        return;
+    s->counted = true;
+    s->deadline_us = c->now_us + NEIGHBOUR_LIMIT_US;
+    card_changed(c);
+}
+
+static enum status stage_lacks_room(struct control *c, const struct message_prepare *p,
+                                    struct fault *fault)
 {
     char need[24], have[24];
 
+    return fault_set(fault, STATUS_NO_ROOM, "needs %s, has %s free",
+                     bytes_format_size(p->need_bytes, need, sizeof need),
+                     bytes_format_size(memory_free(c), have, sizeof have));
+}
+
+/* The reason for a no, or OK. What ending shards give back is worth waiting for. */
+static enum status stage_refuses(struct control *c, const struct message_prepare *p,
+                                 struct fault *fault)
+{
+    uint64_t coming = memory_free(c) + memory_leaving(c);
+
     if (!card_has(&c->card, p->model_hash))
         return fault_set(fault, STATUS_NOT_FOUND, "it does not have the model file");
-    if (c->n_stages == MAX_STAGES_HERE)
+    if (c->n_stages == MAX_STAGES_HERE || !memory_can_begin(c))
         return fault_set(fault, STATUS_BUSY, "it runs %u stages already", c->n_stages);
-    if (p->need_bytes > memory_free(c))
-        return fault_set(fault, STATUS_NO_ROOM, "needs %s, has %s free",
-                         bytes_format_size(p->need_bytes, need, sizeof need),
-                         bytes_format_size(memory_free(c), have, sizeof have));
-    return STATUS_OK;
+    return p->need_bytes > coming ? stage_lacks_room(c, p, fault) : STATUS_OK;
 }
 
 void stage_prepare(struct control *c, struct mesh_link *link, const struct message_prepare *p)
@@ -135,7 +155,7 @@ void stage_prepare(struct control *c, struct mesh_link *link, const struct messa
         mesh_fail(link, "%s asked for a stage that is not ours", mesh_name(link));
         return;
     }
-    if (s && s->prepare.instance.epoch >= p->instance.epoch)
+    if ((s && s->prepare.instance.epoch >= p->instance.epoch) || memory_is_leaving(c, &p->instance))
         return;
     if (s)
         stage_close(c, s);
@@ -152,9 +172,9 @@ void stage_prepare(struct control *c, struct mesh_link *link, const struct messa
     s->prepare = *p;
     s->state = STAGE_WAITING;
     s->head = link;
-    s->deadline_us = c->now_us + NEIGHBOUR_LIMIT_US;
+    s->deadline_us = c->now_us + ROOM_LIMIT_US;
     c->stages[c->n_stages++] = s;
-    card_changed(c);
+    stage_count(c, s);
     stage_meet(c, s);
 }
 
@@ -187,6 +207,7 @@ void stage_load(struct control *c, struct mesh_link *link, const struct instance
         .n_ctx_tokens = p->n_ctx_tokens,
         .n_kv_blocks = p->n_kv_blocks,
         .max_rows = p->max_rows,
+        .form = {.kv_type = (enum kv_type)p->kv_type, .quantize = p->quantize},
     };
 }
 
@@ -309,11 +330,19 @@ void stages_settle(struct control *c)
     for (uint32_t i = 0; i < c->n_stages; i++) {
         struct stage *s = c->stages[i];
 
-        if (s->state == STAGE_WAITING)
+        struct fault fault = {0};
+
+        if (s->state == STAGE_WAITING) {
+            stage_count(c, s);
             stage_meet(c, s);
+        }
         if (s->state == STAGE_CLOSED || c->now_us < s->deadline_us)
             continue;
-        if (s->state == STAGE_WAITING)
+        (void)stage_lacks_room(c, &s->prepare, &fault);
+        if (s->state == STAGE_WAITING && !s->counted)
+            stage_tell(c, s->head, MESSAGE_PREPARED, &s->prepare.instance, fault.status,
+                       fault.text);
+        else if (s->state == STAGE_WAITING)
             stage_tell(c, s->head, MESSAGE_PREPARED, &s->prepare.instance, STATUS_UNREACHABLE,
                        "it has no link to its neighbour in the ring");
         if (s->state == STAGE_WAITING || s->state == STAGE_RESERVED)

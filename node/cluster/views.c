@@ -71,6 +71,9 @@ size_t control_instances(const struct control *c, struct instance_view *out, siz
         for (uint32_t k = 0; k < instance->n_stages; k++)
             memcpy(view->stage_names[k], instance->stages[k].name, sizeof view->stage_names[k]);
         view->n_ctx_tokens = instance->n_ctx_tokens;
+        view->form = instance->form;
+        memcpy(view->head, c->card.name, sizeof view->head);
+        memcpy(view->notice, instance->notice, sizeof view->notice);
         n_all = works_of(c, instance, &view->n_waiting);
         view->n_running = n_all - view->n_waiting;
     }

@@ -139,6 +139,8 @@ static void work_finish(struct control *c, struct work *w)
     }
     if (instance) {
         instance->idle_us = c->now_us;
+        if (instance_is_idle(c, instance)) /* from now on it may be asked to make room */
+            card_idle_changed(c);
         if (instance->scheduler)
             (void)scheduler_remove(instance->scheduler, &w->sequence, c->now_us);
     }
@@ -159,6 +161,10 @@ static void work_end(struct control *c, struct work *w, enum request_end end,
     done.n_prompt = w->sequence.n_prompt;
     done.n_generated = w->n_generated;
     done.n_stages = w->instance ? w->instance->n_stages : 0;
+    if (w->instance && w->admitted_us && !fault && !w->instance->notice_told) {
+        w->instance->notice_told = true;
+        text_set(done.notice, sizeof done.notice, "%s", w->instance->notice);
+    }
     if (w->admitted_us) {
         done.prefill_seconds = (double)(first_us - w->admitted_us) / 1e6;
         done.decode_seconds = (double)(c->now_us - first_us) / 1e6;
@@ -248,6 +254,7 @@ void work_submit(struct control *c, struct origin origin, const struct request_s
     struct instance *instance = NULL;
     struct work *w = NULL;
     uint32_t n_waiting, n;
+    bool was_idle = false;
 
     if (spec_check(&spec, &fault) != STATUS_OK ||
         model_resolve(c, spec.model, true, hash, &fault) != STATUS_OK)
@@ -268,7 +275,11 @@ void work_submit(struct control *c, struct origin origin, const struct request_s
     w->origin = origin;
     w->instance = instance;
     w->sequence.key = ++c->last_sequence;
+    if (instance_is_idle(c, instance))
+        was_idle = true;
     c->works[c->n_works++] = w;
+    if (was_idle)
+        card_idle_changed(c);
     c->again = true;
 out:
     if (fault.status != STATUS_OK)

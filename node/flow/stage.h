@@ -14,8 +14,9 @@ struct stages_events {
     void (*on_stage_done)(void *owner, struct control_pass *pass, const struct fault *fault);
     void (*on_head_done)(void *owner, const uint8_t hash[static PROTO_HASH_BYTES],
                          struct control_pass *pass, const struct fault *fault);
-    /* The shard of a model is gone: its reference to the model ends. */
-    void (*on_freed)(void *owner, const uint8_t hash[static PROTO_HASH_BYTES]);
+    /* The thread has ended and the shard is gone: its reference to the model ends. */
+    void (*on_freed)(void *owner, const struct instance_ref *instance,
+                     const uint8_t hash[static PROTO_HASH_BYTES]);
     void (*on_closed)(void *owner); /* after stages_close, when every thread has ended */
     void *owner;
 };
@@ -31,8 +32,9 @@ enum status stages_load(struct stages *stages, const struct instance_ref *instan
  * success only. NOT_FOUND where the instance has no shard here. */
 enum status stages_run(struct stages *stages, const struct instance_ref *instance,
                        struct control_pass *pass, bool head) MUST_USE;
-/* The pass under way is finished and dropped, queued ones too; then on_freed. Unknown: ignored. */
-void stages_drop(struct stages *stages, const struct instance_ref *instance);
+/* The pass under way is finished and dropped, queued ones too; then on_freed. False: there is no
+ * such stage, and nothing will be reported. */
+bool stages_drop(struct stages *stages, const struct instance_ref *instance);
 void stages_close(struct stages *stages); /* drops all; on_closed; then the memory is gone */
 
 bool instance_ref_equal(const struct instance_ref *a, const struct instance_ref *b);

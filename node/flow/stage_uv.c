@@ -292,13 +292,15 @@ static void stages_deliver(struct stages *stages, struct done *done)
 {
     const struct stages_events *events = &stages->events;
     struct stage *stage = done->stage;
+    struct instance_ref instance;
     uint8_t hash[PROTO_HASH_BYTES];
 
     if (done->kind == DONE_EXIT) {
         (void)uv_thread_join(&stage->thread);
+        instance = stage->instance;
         memcpy(hash, stage->hash, sizeof hash);
         stage_free(stage);
-        events->on_freed(events->owner, hash);
+        events->on_freed(events->owner, &instance, hash);
     } else if (stage->dropped) {
         control_pass_free(&done->pass);
     } else if (done->kind == DONE_LOADED) {
@@ -420,12 +422,13 @@ static void stage_drop(struct stage *stage)
     uv_mutex_unlock(&stage->mutex);
 }
 
-void stages_drop(struct stages *stages, const struct instance_ref *instance)
+bool stages_drop(struct stages *stages, const struct instance_ref *instance)
 {
     struct stage *stage = stages_find(stages, instance);
 
     if (stage)
         stage_drop(stage);
+    return stage != NULL;
 }
 
 void stages_close(struct stages *stages)

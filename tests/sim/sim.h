@@ -35,8 +35,8 @@ struct sim_shard {
     struct instance_ref ref;
     struct shard_spec spec;
     const struct sim_model *model;
-    bool loaded, freed;
-    uint64_t busy_until_us;
+    bool loaded, freed, gone; /* gone: its memory too */
+    uint64_t busy_until_us, bytes;
     uint32_t n_kv[64];
     uint64_t chain[64][SIM_LAYERS]; /* after n_kv positions */
     struct sim_shard *next;
@@ -158,6 +158,7 @@ bool sim_is_cut(const struct sim *sim, int a, int b);
 /* shell */
 void sim_shell_act(struct sim *sim, int node, struct control_action *action);
 void sim_shell_free(struct sim *sim, int node);
+void sim_shell_freed(struct sim *sim, int node, const struct instance_ref *ref);
 void sim_shell_event_free(struct control_event *event);
 /* truth */
 uint64_t sim_mix(uint64_t a, uint64_t b);

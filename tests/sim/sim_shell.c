@@ -97,6 +97,25 @@ static void tokenize(struct sim *sim, int node, struct control_action *action)
 
 /* ---------------------------------------------------------------- shards */
 
+/* What the planner counts, from the model alone. */
+static uint64_t shard_bytes(const struct sim_shard *shard)
+{
+    uint64_t n_layers = shard->spec.layer_end - shard->spec.layer_begin;
+    uint64_t kv = 1000ull * shard->spec.n_kv_blocks * SHARD_KV_BLOCK_TOKENS;
+
+    return n_layers * (shard->model->layer_bytes + kv) +
+           (shard->spec.embed ? shard->model->layer_bytes / 2 : 0) + 1000;
+}
+
+static uint64_t held_bytes(const struct sim_node *node)
+{
+    uint64_t sum = 0;
+
+    for (const struct sim_shard *s = node->shards; s; s = s->next)
+        sum += s->gone ? 0 : s->bytes;
+    return sum;
+}
+
 static void load_shard(struct sim *sim, int index, const struct control_action *action)
 {
     struct sim_node *node = sim_node(sim, index);
@@ -113,6 +132,11 @@ static void load_shard(struct sim *sim, int index, const struct control_action *
     shard->ref = action->load_shard.instance;
     shard->spec = action->load_shard.spec;
     shard->model = model_of(sim, action->load_shard.hash);
+    shard->bytes = shard_bytes(shard);
+    if (held_bytes(node) + shard->bytes > node->memory_bytes)
+        sim_fail(sim, "%s loads %llu bytes into %llu, of which %llu are still held", node->name,
+                 (unsigned long long)shard->bytes, (unsigned long long)node->memory_bytes,
+                 (unsigned long long)held_bytes(node));
     shard->next = node->shards;
     node->shards = shard;
     event.shard.instance = shard->ref;
@@ -122,17 +146,38 @@ static void load_shard(struct sim *sim, int index, const struct control_action *
         shard->loaded = true;
     if (sim_faults_on(sim) && sim_options_of(sim)->slow_loads && sim_chance(sim, 0.1))
         in_us = 130 * SIM_SECOND;
+    shard->busy_until_us = sim_now(sim) + in_us;
     sim_later(sim, in_us, index, &event);
 }
 
+/* The thread first ends what it does, loading or a pass; then the memory is given back. */
 static void free_shard(struct sim *sim, int index, const struct instance_ref *ref)
 {
     struct sim_shard *shard = shard_of(sim_node(sim, index), ref);
+    struct control_event event = {.kind = EVENT_FREED};
+    uint64_t in_us = work_time(sim, index, 2000);
 
-    if (!shard)
+    if (!shard) {
         sim_fail(sim, "%s frees a shard that it does not have", sim_node(sim, index)->name);
-    else
-        shard->freed = true;
+        return;
+    }
+    shard->freed = true;
+    if (shard->busy_until_us > sim_now(sim))
+        in_us += shard->busy_until_us - sim_now(sim);
+    event.freed = *ref;
+    sim_later(sim, in_us, index, &event);
+}
+
+/* The event is about to be delivered: from now on the memory is there. */
+void sim_shell_freed(struct sim *sim, int index, const struct instance_ref *ref)
+{
+    for (struct sim_shard *s = sim_node(sim, index)->shards; s; s = s->next)
+        if (s->freed && !s->gone && s->ref.number == ref->number && s->ref.epoch == ref->epoch &&
+            memcmp(s->ref.head, ref->head, PROTO_ID_BYTES) == 0) {
+            s->gone = true;
+            return;
+        }
+    sim_fail(sim, "a shard is freed that was not there");
 }
 
 static void run_row(struct sim *sim, struct sim_shard *shard, const struct pass_row *row,
@@ -325,9 +370,9 @@ static void api_started(struct sim *sim, int node, const struct control_action *
 /* ---------------------------------------------------------------- actions */
 
 static const char *const message_names[] = {
-    "?",        "card",     "ping",   "pong",    "peers", "prepare",
-    "prepared", "load",     "loaded", "release", "pass",  "pass_failed",
-    "submit",   "accepted", "tokens", "done",    "cancel"};
+    "?",      "card",   "ping",    "pong",       "peers",       "prepare", "prepared",
+    "load",   "loaded", "release", "pass",       "pass_failed", "submit",  "accepted",
+    "tokens", "done",   "cancel",  "close_idle", "idle_closed"};
 
 void sim_shell_act(struct sim *sim, int node, struct control_action *action)
 {
@@ -385,6 +430,9 @@ void sim_shell_act(struct sim *sim, int node, struct control_action *action)
         break;
     case ACTION_DONE:
         api_done(sim, node, action);
+        break;
+    case ACTION_NOTICE:
+        sim_trace(sim, node, "notice %s", action->notice);
         break;
     case ACTION_CARD:
     case ACTION_WAKE:

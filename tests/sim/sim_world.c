@@ -460,6 +460,8 @@ static void happen(struct sim *sim, struct happening *h)
         if (node->wake_us == h->at_us)
             sim_event(sim, h->node, &tick);
     } else {
+        if (h->event->kind == EVENT_FREED)
+            sim_shell_freed(sim, h->node, &h->event->freed);
         sim_event(sim, h->node, h->event);
         if (h->event->kind == EVENT_PROMPT)
             mem_free((void *)h->event->prompt.tokens);
@@ -551,7 +553,7 @@ bool sim_check_empty(struct sim *sim)
                      (unsigned long long)control_reserved_bytes(node->control),
                      control_open_requests(node->control));
         for (struct sim_shard *shard = node->shards; shard; shard = shard->next)
-            if (!shard->freed)
+            if (!shard->gone)
                 sim_fail(sim, "%s still has a shard", node->name);
         if (node->n_texts)
             sim_fail(sim, "%s still keeps %u detokenizers", node->name, node->n_texts);

@@ -195,6 +195,14 @@ size_t node_instances(const struct node *node, struct instance_view *out, size_t
     return 1;
 }
 
+size_t node_instances_elsewhere(const struct node *node, struct instance_view *out, size_t max)
+{
+    (void)node;
+    (void)out;
+    (void)max;
+    return 0;
+}
+
 size_t node_models(const struct node *node, struct node_model *out, size_t max)
 {
     struct node_card card = {.n_models = 0};

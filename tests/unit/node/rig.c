@@ -264,6 +264,14 @@ void rig_shard_loads(struct rig *rig, const struct instance_ref *ref, enum statu
     rig_step(rig, &event);
 }
 
+void rig_freed(struct rig *rig, const struct instance_ref *ref)
+{
+    struct control_event event = {.kind = EVENT_FREED};
+
+    event.freed = *ref;
+    rig_step(rig, &event);
+}
+
 void rig_stage_done(struct rig *rig, struct control_pass *pass)
 {
     struct control_event event = {.kind = EVENT_STAGE_DONE};

@@ -274,7 +274,8 @@ static void a_lost_worker_ends_everything_in_the_same_step(void **state)
     uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct message_done *done;
 
-    (void)ready(rig, link);
+    struct instance_ref ref = ready(rig, link);
+
     prompt_is_tokenized(rig, 1, 5);
     rig_closed(rig, link, STATUS_CLOSED, "reset");
     done = &rig_action(rig, ACTION_DONE, 0)->done.done;
@@ -282,7 +283,7 @@ static void a_lost_worker_ends_everything_in_the_same_step(void **state)
     assert_non_null(strstr(done->text, "node other was lost"));
     assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
     assert_int_equal(rig_count(rig, ACTION_FREE_SEQUENCE), 1);
-    assert_int_equal(control_reserved_bytes(rig->control), 0);
+    assert_true(control_reserved_bytes(rig->control) > 0); /* the thread has not ended yet */
     assert_int_equal(control_open_requests(rig->control), 0);
     /* The next one is planned over who is left, and says what is missing. */
     rig_request(rig, 2, "toy");
@@ -290,6 +291,8 @@ static void a_lost_worker_ends_everything_in_the_same_step(void **state)
     done = &rig_action(rig, ACTION_DONE, 0)->done.done;
     assert_int_equal(done->status, STATUS_NO_ROOM);
     assert_non_null(strstr(done->text, "MB"));
+    rig_freed(rig, &ref);
+    assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
 static void a_refusal_counts_for_the_next_plan(void **state)
@@ -349,6 +352,7 @@ static void a_shard_that_does_not_load_releases_all(void **state)
     done = &rig_action(rig, ACTION_DONE, 0)->done.done;
     assert_int_equal(done->status, STATUS_NO_MEMORY);
     assert_string_equal(done->text, "node own could not load its layers: no memory for it");
+    rig_freed(rig, &ref);
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
@@ -465,6 +469,9 @@ static void an_idle_instance_makes_room(void **state)
     rig_step(&rig, &event);
     assert_int_equal(rig_count(&rig, ACTION_FREE_SHARD), 1);
     assert_int_equal(rig_count(&rig, ACTION_DONE), 0);
+    rig_pass_time(&rig, 20 * RIG_SECOND, NULL, 0); /* its last pass takes long */
+    assert_int_equal(rig_count(&rig, ACTION_LOAD_SHARD), 0);
+    rig_freed(&rig, &ref);
     rig_tick(&rig, RIG_SECOND / 2);
     assert_int_equal(rig_count(&rig, ACTION_LOAD_SHARD), 1);
     rig_free(&rig);
@@ -476,12 +483,14 @@ static void an_instance_nobody_uses_is_closed(void **state)
     uint32_t link = rig_member(rig, 0x90, &rig_other);
     struct control_event event = {.kind = EVENT_CANCEL};
 
-    (void)ready(rig, link);
+    struct instance_ref ref = ready(rig, link);
+
     event.cancel = 1;
     rig_step(rig, &event);
     rig_pass_time(rig, 590 * RIG_SECOND, &link, 1);
     assert_true(control_reserved_bytes(rig->control) > 0);
     rig_pass_time(rig, 20 * RIG_SECOND, &link, 1);
+    rig_freed(rig, &ref);
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 

@@ -65,6 +65,9 @@ static void a_stage_is_reserved_loaded_run_and_released(void **state)
     message->instance = ref;
     rig_message(rig, link, message);
     assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
+    assert_int_equal(control_reserved_bytes(rig->control),
+                     RIG_LAYER); /* until its thread has ended */
+    rig_freed(rig, &ref);
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
@@ -97,6 +100,82 @@ static void a_reservation_ends_with_its_head_or_after_30_s(void **state)
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
+static struct message *load_message(const struct instance_ref *ref)
+{
+    struct message *message = message_new(MESSAGE_LOAD);
+
+    message->instance = *ref;
+    return message;
+}
+
+/* The old epoch's shard is still loading: the new one waits for its memory instead of being told
+ * that there is none, and gets it when it is there, not before. */
+static void a_new_epoch_waits_for_the_memory_of_the_old(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
+    struct message *message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
+    struct instance_ref ref = message->prepare.instance;
+
+    rig_message(rig, link, message);
+    rig_message(rig, link, load_message(&ref));
+    message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
+    message->prepare.instance.epoch++;
+    rig_message(rig, link, message);
+    assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
+    assert_null(rig_sent(rig, link, MESSAGE_PREPARED));
+    assert_int_equal(control_reserved_bytes(rig->control), 2 * RIG_LAYER);
+    rig_pass_time(rig, RIG_SECOND, &link, 1);
+    assert_null(rig_sent(rig, link, MESSAGE_PREPARED));
+    rig_freed(rig, &ref);
+    assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
+    assert_int_equal(control_reserved_bytes(rig->control), 2 * RIG_LAYER);
+}
+
+static void who_waits_too_long_for_memory_is_told_the_true_number(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
+    struct message *message = prepare_message(rig, 0x90, 2 * RIG_LAYER), *answer = NULL;
+    struct instance_ref ref = message->prepare.instance;
+
+    rig_message(rig, link, message);
+    rig_message(rig, link, load_message(&ref));
+    message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
+    message->prepare.instance.epoch++;
+    rig_message(rig, link, message);
+    for (int i = 0; i < 45 && !answer; i++) {
+        rig_message(rig, link, message_new(MESSAGE_PONG));
+        rig_tick(rig, RIG_SECOND / 10);
+        answer = rig_sent(rig, link, MESSAGE_PREPARED);
+    }
+    assert_non_null(answer);
+    assert_int_equal(answer->outcome.status, STATUS_NO_ROOM);
+    assert_int_equal(answer->outcome.memory_free_bytes, RIG_LAYER / 2);
+}
+
+static void the_heads_form_is_the_stages(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
+    struct message *message = prepare_message(rig, 0x90, RIG_LAYER);
+    struct instance_ref ref = message->prepare.instance;
+    const struct shard_spec *spec;
+
+    message->prepare.kv_type = KV_Q8_0;
+    message->prepare.quantize = 8;
+    rig_message(rig, link, message);
+    rig_message(rig, link, load_message(&ref));
+    spec = &rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec;
+    assert_int_equal(spec->form.kv_type, KV_Q8_0);
+    assert_int_equal(spec->form.quantize, 8);
+    message = prepare_message(rig, 0x90, RIG_LAYER);
+    message->prepare.instance.number++;
+    message->prepare.kv_type = KV_TYPE_COUNT;
+    rig_message(rig, link, message);
+    assert_int_equal(rig_action(rig, ACTION_CLOSE_LINK, 0)->close_link, link);
+}
+
 /* A stage that is ready, of a newer epoch each time. */
 static struct instance_ref ready_stage(struct rig *rig, uint32_t link, uint32_t epoch)
 {
@@ -112,6 +191,12 @@ static struct instance_ref ready_stage(struct rig *rig, uint32_t link, uint32_t 
     rig_message(rig, link, pass_message(&ref, 1)); /* too early */
     assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
     rig_shard_loads(rig, &ref, STATUS_OK);
+    if (epoch > 10) { /* that of the epoch before has ended meanwhile */
+        struct instance_ref old = ref;
+
+        old.epoch--;
+        rig_freed(rig, &old);
+    }
     return ref;
 }
 
@@ -215,6 +300,9 @@ int main(void)
 #define T(test) cmocka_unit_test_setup_teardown(test, rig_setup, rig_teardown)
         T(a_stage_is_reserved_loaded_run_and_released),
         T(a_stage_that_does_not_fit_is_refused_with_the_true_number),
+        T(a_new_epoch_waits_for_the_memory_of_the_old),
+        T(who_waits_too_long_for_memory_is_told_the_true_number),
+        T(the_heads_form_is_the_stages),
         T(a_reservation_ends_with_its_head_or_after_30_s),
         T(a_pass_is_checked_before_it_is_run),
         T(a_stage_for_somebody_else_is_an_attack),

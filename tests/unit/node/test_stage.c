@@ -24,6 +24,7 @@ struct fixture {
     struct model *model;
     const struct model_info *info;
     unsigned n_loaded, n_done, n_heads, n_freed;
+    struct instance_ref freed;
     uint64_t order[MAX_DONE];
     struct control_pass *last;
     struct fault fault;
@@ -64,9 +65,11 @@ static void on_head_done(void *owner, const uint8_t hash[static PROTO_HASH_BYTES
     keep(f, pass, fault);
 }
 
-static void on_freed(void *owner, const uint8_t hash[static PROTO_HASH_BYTES])
+static void on_freed(void *owner, const struct instance_ref *instance,
+                     const uint8_t hash[static PROTO_HASH_BYTES])
 {
     (void)hash;
+    ((struct fixture *)owner)->freed = *instance;
     ((struct fixture *)owner)->n_freed++;
 }
 
@@ -257,8 +260,10 @@ static void test_a_shard_that_cannot_load_says_so(void **state)
     assert_int_equal(stages_load(f->stages, &instance, f->model, hash, &spec, NULL), STATUS_OK);
     run_until(f, &f->n_loaded, 1);
     assert_int_not_equal(f->fault.status, STATUS_OK);
-    stages_drop(f->stages, &instance);
+    assert_true(stages_drop(f->stages, &instance));
+    assert_false(stages_drop(f->stages, &instance)); /* nothing more will be reported */
     run_until(f, &f->n_freed, 1);
+    assert_true(instance_ref_equal(&f->freed, &instance));
 }
 
 static void test_dropping_amid_work_reports_nothing_more(void **state)
@@ -273,7 +278,7 @@ static void test_dropping_amid_work_reports_nothing_more(void **state)
         pass->message->pass.n_clears = 1;
         assert_int_equal(stages_run(f->stages, &instance, pass, false), STATUS_OK);
     }
-    stages_drop(f->stages, &instance);
+    (void)stages_drop(f->stages, &instance);
     struct control_pass *late = pass_of(f, 1, 0);
 
     run_until(f, &f->n_freed, 1);

@@ -76,6 +76,19 @@ static inline void fill_card(struct node_card *card)
     card->n_instances = PROTO_MAX_INSTANCES;
     for (unsigned i = 0; i < PROTO_MAX_INSTANCES; i++)
         fill_bytes(card->instances[i], PROTO_HASH_BYTES, 100 + i);
+    card->memory_leaving_bytes = UINT64_MAX - 2;
+    card->n_holdings = PROTO_MAX_HOLDINGS;
+    for (unsigned i = 0; i < PROTO_MAX_HOLDINGS; i++) {
+        struct holding *holding = &card->holdings[i];
+
+        fill_instance(&holding->instance);
+        fill_bytes(holding->model_hash, PROTO_HASH_BYTES, 50 + i);
+        holding->bytes = UINT64_MAX - 3 * i;
+        holding->layer_begin = UINT32_MAX - 2;
+        holding->layer_end = UINT32_MAX - 1;
+        holding->n_ctx_tokens = holding->idle_seconds = UINT32_MAX - i;
+        holding->ready = true;
+    }
 }
 
 static inline void fill_prepare(struct message_prepare *prepare)
@@ -95,6 +108,8 @@ static inline void fill_prepare(struct message_prepare *prepare)
     prepare->n_layers = PROTO_MAX_LAYERS;
     prepare->max_rows = PROTO_MAX_ROWS;
     prepare->need_bytes = UINT64_MAX;
+    prepare->kv_type = UINT32_MAX - 3;
+    prepare->quantize = UINT32_MAX - 4;
 }
 
 static inline void fill_submit(struct message_submit *submit)
@@ -138,6 +153,7 @@ static inline void fill_done(struct message_done *done)
     done->n_prompt = done->n_generated = done->n_stages = UINT32_MAX;
     done->prefill_seconds = 1.0 / 3;
     done->decode_seconds = -2.0 / 3;
+    fill_text(done->notice, sizeof done->notice, 12);
 }
 
 static inline void fill_pass(struct message_pass *pass)
@@ -172,7 +188,8 @@ static inline struct message *message_full(enum message_kind kind)
         }
     } else if (kind == MESSAGE_PREPARE) {
         fill_prepare(&m->prepare);
-    } else if (kind == MESSAGE_PREPARED || kind == MESSAGE_LOADED || kind == MESSAGE_PASS_FAILED) {
+    } else if (kind == MESSAGE_PREPARED || kind == MESSAGE_LOADED || kind == MESSAGE_PASS_FAILED ||
+               kind == MESSAGE_IDLE_CLOSED) {
         fill_instance(&m->outcome.instance);
         m->outcome.pass = m->outcome.memory_free_bytes = UINT64_MAX;
         m->outcome.status = (enum status)(STATUS_COUNT - 1);
@@ -193,6 +210,10 @@ static inline struct message *message_full(enum message_kind kind)
         fill_payload(m, 4 * 300 + 1000);
     } else if (kind == MESSAGE_DONE) {
         fill_done(&m->done);
+    } else if (kind == MESSAGE_CLOSE_IDLE) {
+        fill_instance(&m->close_idle.instance);
+        m->close_idle.want_bytes = UINT64_MAX;
+        fill_text(m->close_idle.for_model, sizeof m->close_idle.for_model, 13);
     } else {
         m->request = UINT64_MAX;
     }

@@ -198,6 +198,7 @@ static void test_counts_are_checked(void **state)
         size_t n_bytes, max;
     } cases[] = {
         {MESSAGE_CARD, 12, 32, PROTO_MAX_INSTANCES},
+        {MESSAGE_CARD, 15, 0, PROTO_MAX_HOLDINGS},
         {MESSAGE_PEERS, 1, 0, PROTO_MAX_PEERS},
         {MESSAGE_PREPARE, 5, 0, PROTO_MAX_STAGES},
     };
@@ -306,8 +307,9 @@ static void test_sampling_settings_are_checked(void **state)
 
 static void test_missing_parts(void **state)
 {
-    static const enum message_kind kinds[] = {MESSAGE_PREPARE, MESSAGE_PREPARED, MESSAGE_PASS,
-                                              MESSAGE_SUBMIT,  MESSAGE_LOAD,     MESSAGE_RELEASE};
+    static const enum message_kind kinds[] = {
+        MESSAGE_PREPARE, MESSAGE_PREPARED, MESSAGE_PASS,       MESSAGE_SUBMIT,
+        MESSAGE_LOAD,    MESSAGE_RELEASE,  MESSAGE_CLOSE_IDLE, MESSAGE_IDLE_CLOSED};
     struct wire nothing = {.n = 0}, w = {.n = 0};
     struct message *out = NULL;
 
