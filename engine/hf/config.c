@@ -491,7 +491,8 @@ static uint32_t feed_forward_width(struct hf_build *build, uint32_t n_embd)
         hf_fail(build, STATUS_FORMAT, "config.json: the feed-forward's width is out of range");
         return 0;
     }
-    n_ff = (uint32_t)((double)factor * (double)(2 * n_ff / 3));
+    n_ff = 2 * n_ff / 3;
+    n_ff = (uint32_t)((double)factor * (double)n_ff);
     return (n_ff + multiple - 1) / multiple * multiple;
 }
 

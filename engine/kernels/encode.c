@@ -3,10 +3,12 @@
  * Plain types round to the nearest number they have, ties to even. The block types of 32 values
  * take their scale from the largest magnitude (symmetric ones) or from the range (those with a
  * minimum), as the formats' authors do, so that a file made here is as good as one made with their
- * tools. They differ in a few lines, so each is one short function beside its neighbours.
+ * tools. They differ in a few lines, so each is one short function beside its neighbours. Types
+ * that are worth a search are in encode_k.c.
  *
  * Nothing fails: any floats encode to something. Source: ggml's published block layouts. */
 #include "engine/kernels/encode.h"
+#include "engine/kernels/encode_k.h"
 #include "engine/kernels/quant_ref.h"
 
 #include <assert.h>
@@ -164,7 +166,8 @@ typedef void encode_block(const float *values, uint8_t *out);
 static encode_block *const encoders[TENSOR_TYPE_LIMIT] = {
     [TENSOR_F32] = encode_f32,   [TENSOR_F16] = encode_f16,   [TENSOR_BF16] = encode_bf16,
     [TENSOR_Q8_0] = encode_q8_0, [TENSOR_Q4_0] = encode_q4_0, [TENSOR_Q4_1] = encode_q4_1,
-    [TENSOR_Q5_0] = encode_q5_0, [TENSOR_Q5_1] = encode_q5_1,
+    [TENSOR_Q5_0] = encode_q5_0, [TENSOR_Q5_1] = encode_q5_1, [TENSOR_Q4_K] = encode_q4_k,
+    [TENSOR_Q5_K] = encode_q5_k, [TENSOR_Q6_K] = encode_q6_k, [TENSOR_IQ4_NL] = encode_iq4_nl,
 };
 
 bool tensor_encodes(enum tensor_type type)

@@ -49,6 +49,14 @@ static uint32_t file_type(enum tensor_type type)
         return 8;
     case TENSOR_Q5_1:
         return 9;
+    case TENSOR_Q4_K:
+        return 14;
+    case TENSOR_Q5_K:
+        return 16;
+    case TENSOR_Q6_K:
+        return 18;
+    case TENSOR_IQ4_NL:
+        return 25;
     case TENSOR_BF16:
         return 32;
     default:

@@ -16,8 +16,9 @@ struct convert_options {
 #define CONVERT(field) offsetof(struct convert_options, field)
 static const struct option options[] = {
     OPTION("type", OPTION_TEXT, CONVERT(type), "TYPE",
-           "Type of the matrices: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0", .fallback = "F16",
-           .flag_only = true),
+           "Type of the matrices: F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_1, Q5_0, Q4_K, IQ4_NL, "
+           "Q4_1, Q4_0",
+           .fallback = "F16", .flag_only = true),
     OPTION("force", OPTION_FLAG, CONVERT(force), NULL, "Write over a file that is there",
            .flag_only = true),
 };

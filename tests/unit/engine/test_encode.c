@@ -115,13 +115,90 @@ static void test_odd_values(void **state)
     assert_false(tensor_type_parse("", &type));
 }
 
+/* The error of a type on values as weights have them, over their power. */
+static double nmse_of(enum tensor_type type, float scale, float offset)
+{
+    enum { N = 64 * 256 };
+    static float in[N], out[N];
+    static uint8_t blocks[N * 4];
+    double error = 0, power = 0;
+
+    srand(7);
+    for (int i = 0; i < N; i++) {
+        float sum = 0;
+
+        for (int k = 0; k < 12; k++)
+            sum += (float)rand() / (float)RAND_MAX;
+        in[i] = (sum - 6) * scale * (1 + (float)(i / 512 % 3)) + offset;
+    }
+    tensor_encode(type, in, blocks, N);
+    tensor_decode(type, blocks, out, N);
+    for (int i = 0; i < N; i++) {
+        error += pow((double)in[i] - (double)out[i], 2);
+        power += pow((double)in[i], 2);
+    }
+    return error / power;
+}
+
+static void test_error(void **state)
+{
+    static const struct {
+        enum tensor_type type, other;
+        double factor; /* of the other's error */
+    } cases[] = {{TENSOR_IQ4_NL, TENSOR_Q4_0, 0.9}, {TENSOR_Q4_K, TENSOR_Q4_0, 0.9},
+                 {TENSOR_Q5_K, TENSOR_Q5_0, 0.9},   {TENSOR_Q5_K, TENSOR_Q4_K, 0.3},
+                 {TENSOR_Q6_K, TENSOR_Q5_K, 0.4},   {TENSOR_Q8_0, TENSOR_Q6_K, 0.2}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        for (int exponent = -12; exponent <= 0; exponent += 6) {
+            float scale = ldexpf(1, exponent);
+            double a = nmse_of(cases[i].type, scale, 0), b = nmse_of(cases[i].other, scale, 0);
+
+            print_message("           %s %.2e, %s %.2e\n", tensor_type_info(cases[i].type)->name, a,
+                          tensor_type_info(cases[i].other)->name, b);
+            if (!(a <= cases[i].factor * b))
+                fail_msg("%s: %g, %s: %g", tensor_type_info(cases[i].type)->name, a,
+                         tensor_type_info(cases[i].other)->name, b);
+        }
+    }
+    /* Minima reach below zero and not above. */
+    assert_true(nmse_of(TENSOR_Q4_K, 0.01f, -0.05f) < nmse_of(TENSOR_Q4_K, 0.01f, 0.05f));
+    assert_true(nmse_of(TENSOR_Q4_K, 0.01f, 0.05f) < 3e-3);
+}
+
+/* Blocks of one value, of zeros, of what is no number, and with one value far out. */
+static void test_odd_blocks(void **state)
+{
+    static const enum tensor_type types[] = {TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_IQ4_NL};
+    static const float fills[] = {0, 1, -1, 0.37f, NAN, INFINITY, 1e-30f, 6e4f};
+
+    (void)state;
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        for (size_t f = 0; f < COUNT_OF(fills); f++) {
+            float in[256], out[256], want = isfinite(fills[f]) ? fills[f] : 0;
+            uint8_t block[512];
+
+            for (int i = 0; i < 256; i++)
+                in[i] = fills[f];
+            in[200] = f % 2 ? fills[f] : -1000;
+            tensor_encode(types[t], in, block, 256);
+            tensor_decode(types[t], block, out, 256);
+            for (int i = 0; i < 256; i++)
+                assert_true(isfinite(out[i]));
+            if (f % 2 && !(fabsf(out[9] - want) <= 0.02f * fabsf(want) + 1e-6f))
+                fail_msg("%s: %g became %g", tensor_type_info(types[t])->name, (double)want,
+                         (double)out[9]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_nearest),
-        cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_odd_values),
+        cmocka_unit_test(test_exact),  cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_blocks), cmocka_unit_test(test_odd_values),
+        cmocka_unit_test(test_error),  cmocka_unit_test(test_odd_blocks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
