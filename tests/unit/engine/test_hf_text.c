@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -174,6 +175,44 @@ static void test_not_possible(void **state)
         token_list_free(&ids);
         model_free(&model);
     }
+}
+
+/* Patterns that try every way to cut a run before they give up: an end comes soon, in words. */
+static void test_catastrophic_patterns(void **state)
+{
+    static const char *const patterns[] = {"(a+)+[bc]", "(a|a)*[bc]", "(a*)*[bc]", "(?=(a+)+[bc])a",
+                                           "(.*)(.*)(.*)(.*)(.*)(.*)[bc]"};
+    static char letters[30001];
+    size_t n_limits = 0;
+
+    (void)state;
+    memset(letters, 'a', sizeof letters - 1);
+    for (size_t i = 0; i < COUNT_OF(patterns); i++) {
+        char pre[200];
+        char text[512];
+        struct token_list ids = {0};
+        struct fault fault = {0};
+        struct model *model;
+        clock_t begin;
+
+        snprintf(pre, sizeof pre,
+                 "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},\"behavior\":\"Isolated\","
+                 "\"invert\":false}",
+                 patterns[i]);
+        snprintf(text, sizeof text, BYTES("", "%s", LETTERS, ""), pre);
+        model = open_with(text);
+        begin = clock();
+        if (model_tokenize(model, letters, sizeof letters - 1, 0, &ids, &fault)) {
+            assert_int_equal(fault.status, STATUS_LIMIT);
+            assert_string_not_equal(fault.text, "");
+            n_limits++;
+        }
+        if ((double)(clock() - begin) / CLOCKS_PER_SEC > 5)
+            fail_msg("%s takes %.1f s", patterns[i], (double)(clock() - begin) / CLOCKS_PER_SEC);
+        token_list_free(&ids);
+        model_free(&model);
+    }
+    assert_true(n_limits > 0);
 }
 
 /* e and a combining acute become one letter of two bytes. */
@@ -360,11 +399,12 @@ static void test_tokenizer_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patterns),        cmocka_unit_test(test_punctuation),
-        cmocka_unit_test(test_not_possible),    cmocka_unit_test(test_nfc),
-        cmocka_unit_test(test_special),         cmocka_unit_test(test_template),
-        cmocka_unit_test(test_sentencepiece),   cmocka_unit_test(test_unigram),
-        cmocka_unit_test(test_tokenizer_model), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_patterns),     cmocka_unit_test(test_punctuation),
+        cmocka_unit_test(test_not_possible), cmocka_unit_test(test_catastrophic_patterns),
+        cmocka_unit_test(test_nfc),          cmocka_unit_test(test_special),
+        cmocka_unit_test(test_template),     cmocka_unit_test(test_sentencepiece),
+        cmocka_unit_test(test_unigram),      cmocka_unit_test(test_tokenizer_model),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, make_folder, drop_folder);

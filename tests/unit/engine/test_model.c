@@ -91,6 +91,67 @@ static void test_made_model_runs(void **state)
     gguf_maker_free(&m);
 }
 
+/* The small llama with one number of its metadata set to something else. */
+static void llama_with(struct gguf_maker *m, const char *key, uint32_t v)
+{
+    char encoded[128];
+    size_t n = strlen(key);
+    uint64_t n_bytes = n;
+    uint8_t *at;
+
+    make_llama(m);
+    memcpy(encoded, &n_bytes, 8);
+    memcpy(encoded + 8, key, n);
+    at = memmem(m->values.data, m->values.len, encoded, n + 8);
+    assert_non_null(at);
+    memcpy(at + n + 8 + 4, &v, sizeof v);
+}
+
+/* Matrices of a single row are matrices. */
+static void test_narrow_feed_forward(void **state)
+{
+    static const char *const names[] = {"ffn_gate", "ffn_up", "ffn_down"};
+    struct shard_spec spec = {.layer_end = 2,
+                              .embed = true,
+                              .head = true,
+                              .n_slots = 1,
+                              .n_ctx_tokens = 32,
+                              .n_kv_blocks = 1,
+                              .max_rows = 4,
+                              .n_threads = 1};
+    struct shard_row row = {0, 0};
+    struct gguf_maker m = {0};
+    uint32_t token = 3;
+    float hidden[32], logits[8];
+    struct fault fault = {0};
+    struct shard *shard;
+    struct model *model;
+
+    (void)state;
+    llama_with(&m, "llama.feed_forward_length", 1);
+    for (unsigned i = 0; i < 6; i++) {
+        char name[40];
+        uint8_t *at;
+
+        snprintf(name, sizeof name, "blk.%u.%s.weight", i / 3, names[i % 3]);
+        at = memmem(m.tensors.data, m.tensors.len, name, strlen(name));
+        assert_non_null(at);
+        at += strlen(name) + 4 + (i % 3 == 2 ? 0 : 8); /* the one of its dimensions that is n_ff */
+        memcpy(at, &(uint64_t){1}, 8);
+    }
+    model = open_made(&m);
+    for (spec.engine = 0; spec.engine < ENGINE_COUNT; spec.engine++) {
+        if (shard_open(model, &spec, &shard, &fault))
+            fail_msg("%s", fault.text);
+        assert_int_equal(shard_embed(shard, &token, 1, hidden), STATUS_OK);
+        assert_int_equal(shard_forward(shard, &row, 1, hidden), STATUS_OK);
+        assert_int_equal(shard_logits(shard, hidden, 1, logits), STATUS_OK);
+        shard_free(&shard);
+    }
+    model_free(&model);
+    gguf_maker_free(&m);
+}
+
 static void test_unknown_architecture(void **state)
 {
     struct gguf_maker m = {0};
@@ -143,22 +204,6 @@ static void test_vocabulary_only(void **state)
     assert_int_equal(model_info(model)->n_vocab, 8);
     model_free(&model);
     check_not_runnable(&m, STATUS_UNSUPPORTED, "vocabulary");
-}
-
-/* The small llama with one number of its metadata set to something else. */
-static void llama_with(struct gguf_maker *m, const char *key, uint32_t v)
-{
-    char encoded[128];
-    size_t n = strlen(key);
-    uint64_t n_bytes = n;
-    uint8_t *at;
-
-    make_llama(m);
-    memcpy(encoded, &n_bytes, 8);
-    memcpy(encoded + 8, key, n);
-    at = memmem(m->values.data, m->values.len, encoded, n + 8);
-    assert_non_null(at);
-    memcpy(at + n + 8 + 4, &v, sizeof v);
 }
 
 static void test_numbers_out_of_range(void **state)
@@ -473,6 +518,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_demo),
         cmocka_unit_test(test_made_model_runs),
+        cmocka_unit_test(test_narrow_feed_forward),
         cmocka_unit_test(test_unknown_architecture),
         cmocka_unit_test(test_no_architecture),
         cmocka_unit_test(test_unknown_architecture_is_described),
