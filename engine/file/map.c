@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { READ_AHEAD_BYTES = 512 << 10 };
+
 static enum status file_map_check(const char *path, const struct stat *st, struct fault *fault)
 {
     if (S_ISDIR(st->st_mode))
@@ -76,10 +78,15 @@ static void file_map_advise(const struct file_map *map, size_t offset, size_t n_
     (void)madvise((void *)(uintptr_t)(map->data + begin), offset + n_bytes - begin, advice);
 }
 
+/* Of one request the kernel starts no more than the device's own read-ahead or largest transfer, so
+ * a long range is asked for in steps that every device takes whole. */
 void file_map_willneed(const struct file_map *map, size_t offset, size_t n_bytes)
 {
     file_map_advise(map, offset, n_bytes, MADV_NORMAL);
-    file_map_advise(map, offset, n_bytes, MADV_WILLNEED);
+    for (size_t done = 0, step; done < n_bytes; done += step) {
+        step = n_bytes - done < READ_AHEAD_BYTES ? n_bytes - done : READ_AHEAD_BYTES;
+        file_map_advise(map, offset + done, step, MADV_WILLNEED);
+    }
 }
 
 void file_map_forget(const struct file_map *map, size_t offset, size_t n_bytes)

@@ -50,13 +50,18 @@ static void forget_pages(const struct model *model, const struct gguf_tensor *te
     tensor_each_bytes(tensor, forget_bytes, (void *)(uintptr_t)model);
 }
 
+static void want_pages(const struct model *model, const struct gguf_tensor *tensor)
+{
+    tensor_each_bytes(tensor, want_bytes, (void *)(uintptr_t)model);
+}
+
 static void read_ahead(const struct model *model, uint32_t il)
 {
     for (uint32_t s = 0; il < model->hparams.n_layers && s < SLOT_COUNT; s++) {
         const struct gguf_tensor *tensor = model->tensors.layers[il].weight[s];
 
         if (tensor)
-            tensor_each_bytes(tensor, want_bytes, (void *)(uintptr_t)model);
+            want_pages(model, tensor);
     }
 }
 
@@ -104,8 +109,10 @@ static enum status load_one(struct shard *shard, const struct gguf_tensor *tenso
 static enum status load_matrix(struct shard *shard, const struct gguf_tensor *tensor,
                                struct weight **out)
 {
-    enum status status = load_one(shard, tensor, 0, out);
+    enum status status;
 
+    want_pages(shard->model, tensor);
+    status = load_one(shard, tensor, 0, out);
     forget_pages(shard->model, tensor);
     return status;
 }
@@ -242,6 +249,18 @@ static enum status load_ropes(struct shard *shard)
     return status;
 }
 
+/* Says how far it is, in bytes of the file, after `n_layers` layers and the ends. */
+static void tell_progress(const struct shard *shard, uint32_t n_layers)
+{
+    const struct shard_spec *spec = &shard->spec;
+    struct shard_spec part = *spec;
+
+    part.layer_end = spec->layer_begin + n_layers;
+    if (spec->on_load)
+        spec->on_load(spec->on_load_owner, shard_weight_bytes(shard->model, &part),
+                      shard_weight_bytes(shard->model, spec));
+}
+
 enum status shard_load(struct shard *shard)
 {
     const struct shard_spec *spec = &shard->spec;
@@ -251,15 +270,18 @@ enum status shard_load(struct shard *shard)
     shard->layers = MEM_NEW_N(struct layer_weights, n);
     if (!shard->layers)
         return STATUS_NO_MEMORY;
-    status = load_ends(shard);
-    if (n && !status)
+    if (n)
         read_ahead(shard->model, spec->layer_begin);
+    status = load_ends(shard);
     for (uint32_t i = 0; i < n && !status; i++) {
+        tell_progress(shard, i);
         if (i + 1 < n)
             read_ahead(shard->model, spec->layer_begin + i + 1);
         status = load_layer(shard, &shard->model->tensors.layers[spec->layer_begin + i],
                             &shard->layers[i]);
     }
+    if (!status)
+        tell_progress(shard, n);
     return status ? status : load_ropes(shard);
 }
 

@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SHOW_EVERY_MS = 200 };
+#define SHOW_SECONDS 0.2
 
 static double now_seconds(void)
 {
@@ -129,6 +129,21 @@ static enum status list_tests(struct bench *b, const struct model *model)
 
 /* ---------------------------------------------------------------- opening */
 
+/* A line on the terminal that writes over itself. */
+static void show_load(void *owner, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct bench *b = owner;
+    double now = now_seconds();
+    char done[32], total[32];
+
+    if (!b->plan.progress || (now - b->shown_seconds < SHOW_SECONDS && done_bytes < total_bytes))
+        return;
+    b->shown_seconds = now;
+    (void)fprintf(stderr, "\rloading %s of %s%s", bytes_format_size(done_bytes, done, sizeof done),
+                  bytes_format_size(total_bytes, total, sizeof total),
+                  done_bytes < total_bytes ? "  " : "\n");
+}
+
 static uint32_t most(const struct bench_counts *counts)
 {
     uint32_t value = 0;
@@ -138,7 +153,7 @@ static uint32_t most(const struct bench_counts *counts)
     return value;
 }
 
-static struct shard_spec spec_of(const struct bench *b)
+static struct shard_spec spec_of(struct bench *b)
 {
     const struct bench_plan *plan = &b->plan;
     uint32_t longest = most(&plan->contexts) + plan->n_generate, prompt = most(&plan->prompts);
@@ -161,6 +176,8 @@ static struct shard_spec spec_of(const struct bench *b)
         .engine = plan->engine,
         .form = plan->form,
         .lock = plan->lock,
+        .on_load = show_load,
+        .on_load_owner = b,
     };
 }
 
@@ -174,6 +191,8 @@ static enum status take_buffers(struct bench *b, struct fault *fault)
     b->logits = mem_aligned(64, (size_t)n_logits * b->info->n_vocab, sizeof *b->logits);
     if (!b->tokens || !b->rows || !b->hidden || !b->logits)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory for %u rows", b->max_rows);
+    memset(b->hidden, 0, (size_t)b->max_rows * b->info->row_floats * sizeof *b->hidden);
+    memset(b->logits, 0, (size_t)n_logits * b->info->n_vocab * sizeof *b->logits);
     return STATUS_OK;
 }
 

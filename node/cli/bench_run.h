@@ -54,6 +54,7 @@ struct bench {
     double peak_ops;
     double load_seconds, first_pass_seconds; /* the first token after the load */
     long first_pass_faults;
+    double shown_seconds;         /* when the load was last spoken of */
     uint64_t peak_resident_bytes; /* load and one pass of every kind, measuring not counted */
     uint32_t *tokens;             /* [max_rows] */
     struct shard_row *rows;       /* [max_rows] */
