@@ -91,7 +91,9 @@ static enum status framing_check(const struct guard_headers *headers, struct api
 {
     const char *problem = NULL;
 
-    if (headers->n_hosts > 1)
+    if (headers->wants_host && headers->n_hosts == 0)
+        problem = "the header Host is missing";
+    else if (headers->n_hosts > 1)
         problem = "Host is there more than once";
     else if (headers->n_lengths > 1)
         problem = "Content-Length is there more than once";

@@ -167,7 +167,7 @@ static enum MHD_Result on_header(void *owner, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-static void exchange_judge(struct exchange *exchange, const char *method)
+static void exchange_judge(struct exchange *exchange, const char *method, const char *version)
 {
     struct MHD_Connection *connection = exchange->connection;
     struct http *http = exchange->http;
@@ -178,7 +178,8 @@ static void exchange_judge(struct exchange *exchange, const char *method)
         .authorization = header(connection, MHD_HTTP_HEADER_AUTHORIZATION),
         .content_type = header(connection, MHD_HTTP_HEADER_CONTENT_TYPE),
         .content_length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH),
-        .transfer_encoding = header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING)};
+        .transfer_encoding = header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING),
+        .wants_host = strcasecmp(version, MHD_HTTP_VERSION_1_1) == 0};
     struct api_error error, no_route;
     enum status found, status;
 
@@ -240,7 +241,6 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *connection, con
 {
     struct exchange *exchange = *context;
 
-    (void)version;
     if (!exchange) {
         exchange = exchange_new(cls, connection, url);
         if (!exchange)
@@ -248,7 +248,7 @@ enum MHD_Result http_on_access(void *cls, struct MHD_Connection *connection, con
         *context = exchange;
         if (exchange->client)
             exchange->client->in_request = true;
-        exchange_judge(exchange, method);
+        exchange_judge(exchange, method, version);
         return exchange->refused && refuse_at_once(exchange) ? exchange_queue(exchange) : MHD_YES;
     }
     if (*upload_bytes) {

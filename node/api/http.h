@@ -85,6 +85,7 @@ struct guard_headers { /* NULL where absent */
     const char *host, *origin, *fetch_site, *authorization, *content_type, *content_length;
     const char *transfer_encoding;
     unsigned n_hosts, n_lengths, n_encodings; /* how often they were sent */
+    bool wants_host;                          /* HTTP/1.1 */
 };
 enum status guard_check(const struct guard *guard, const struct guard_headers *headers,
                         const struct route *route, size_t max_body_bytes,

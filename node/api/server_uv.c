@@ -239,6 +239,8 @@ out:
     return status;
 }
 
+/* Strict but for a missing Host, which guard.c refuses: libmicrohttpd 0.9.75 would write the header
+ * block of its own refusal twice. */
 static struct MHD_Daemon *daemon_start(struct http *http, int listener)
 {
     return MHD_start_daemon(
@@ -248,7 +250,7 @@ static struct MHD_Daemon *daemon_start(struct http *http, int listener)
         (unsigned)HTTP_MAX_CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
         http->guard.loopback ? 0u : (unsigned)HTTP_MAX_PER_HOST, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)HTTP_MEMORY_PER_CONNECTION, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)HTTP_IDLE_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        (unsigned)HTTP_IDLE_SECONDS, MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_END);
 }
 
 static enum status api_prepare(struct api *api, struct node *node,

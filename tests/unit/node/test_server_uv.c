@@ -316,6 +316,7 @@ static void test_foreign_host(void **state)
 static void test_two_readings(void **state)
 {
     static const char *const requests[] = {
+        "GET /health HTTP/1.1\r\n\r\n",
         "GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n",
         "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
         "Content-Length: 2\r\n\r\n{}GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
