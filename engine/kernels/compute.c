@@ -218,6 +218,12 @@ void weight_free(struct weight **weight)
     *weight = NULL;
 }
 
+void weight_memory(const struct weight *w, const void **data, size_t *n_bytes)
+{
+    *data = w->packed ? w->packed : w->matrix.data;
+    *n_bytes = w->packed ? w->packed_bytes : w->matrix.n_rows * w->matrix.row_bytes;
+}
+
 void weight_row(const struct weight *w, uint32_t row, float *out)
 {
     assert(row < w->matrix.n_rows);

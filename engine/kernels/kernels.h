@@ -92,6 +92,8 @@ typedef void weight_rows(void *ctx, uint32_t first, uint32_t n, float *scratch, 
 enum status weight_make(struct compute *compute, const struct matrix *matrix, weight_rows *rows,
                         void *ctx, struct weight **out) MUST_USE;
 void weight_free(struct weight **weight);
+/* Where its numbers lie: memory of its own, or of the file. */
+void weight_memory(const struct weight *weight, const void **data, size_t *n_bytes);
 
 /* y[n, m] = x[n, k] · Wᵀ for W [m, k]; ldy is the row stride of y in floats (≥ m), ldx that of x.
  * Every y is a function of its own x row and W row only: the reduction order is fixed per row,

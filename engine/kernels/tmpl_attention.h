@@ -30,6 +30,17 @@ INLINE vf kv_load(enum kv_type type, const uint8_t *p, size_t at)
     return vf_load((const float *)(const void *)p + at);
 }
 
+/* With few queries memory sets the pace, and the prefetcher's stream would stop while weights are
+ * computed: what comes next in memory is asked for this much ahead. */
+enum { FEW_QUERIES = 4, AHEAD_BYTES = 4096 };
+
+INLINE void kv_prefetch(enum kv_type type, const uint8_t *p, size_t at, size_t n)
+{
+    size_t size = type == KV_F32 ? 4 : type == KV_F16 ? 2 : 1;
+    UNROLL for (size_t i = 0; i < n * size; i += 64)
+        __builtin_prefetch(p + at * size + AHEAD_BYTES + i);
+}
+
 /* ---------------------------------------------------------------- scores */
 
 /* nq queries from `q`, nv registers of keys from token `t`. */
@@ -53,6 +64,8 @@ INLINE void score_keys(struct attend_tile *a, enum kv_type type, const uint8_t *
             at = t;
         }
         for (size_t i = 0; i < n; i++, at += ATTEND_TOKENS, x += ldq) {
+            if (nq <= FEW_QUERIES)
+                kv_prefetch(type, block, at, (size_t)nv * LANES);
             UNROLL for (int j = 0; j < nv; j++)
             {
                 k[j] = kv_load(type, block, at + (size_t)j * LANES);
@@ -174,6 +187,8 @@ INLINE void mix_values(struct attend_tile *a, enum kv_type type, const uint8_t *
         UNROLL for (int j = 0; j < nv; j++) sum[i][j] = vf_mul(vf_load(out + j * LANES), factor);
     }
     for (size_t t = a->from[q]; t < a->to[q]; t++) {
+        if (nq <= FEW_QUERIES)
+            kv_prefetch(type, codes, t * cols + d, (size_t)nv * LANES);
         UNROLL for (int i = 0; i < nq; i++) weight[i] = vf_dup(&a->scores[q + (size_t)i][t]);
         UNROLL for (int j = 0; j < nv; j++)
         {

@@ -77,6 +77,8 @@ static enum status open_parts(struct shard *shard, struct fault *fault)
                         model_info(shard->model)->rewinds, &shard->kv);
     if (!status)
         status = shard_load(shard);
+    if (!status && spec->lock)
+        return shard_lock(shard, fault);
     return status ? fault_set(fault, status, "the shard does not fit: %s", status_words(status))
                   : STATUS_OK;
 }
@@ -110,6 +112,8 @@ void shard_free(struct shard **shard)
 {
     if (!*shard)
         return;
+    if ((*shard)->spec.lock)
+        shard_unlock(*shard);
     shard_unload(*shard);
     kv_free(&(*shard)->kv);
     scratch_free(&(*shard)->scratch);

@@ -123,6 +123,10 @@ void scratch_free(struct scratch *scratch);
 size_t scratch_max_cols(const struct hparams *hparams, const struct shard_spec *spec);
 size_t scratch_max_rows(const struct hparams *hparams, const struct shard_spec *spec);
 
+/* lock.c: weights and KV stay in memory. Errors: PERMISSION, NO_MEMORY. */
+enum status shard_lock(struct shard *shard, struct fault *fault) MUST_USE;
+void shard_unlock(struct shard *shard);
+
 /* load.c: weights of the shard from the model's tensors. */
 enum status shard_load(struct shard *shard) MUST_USE;
 void shard_unload(struct shard *shard);

@@ -19,6 +19,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 struct logits_options {
     const char *tokens, *out, *engine, *kv, *quantize;
     uint32_t n_threads, n_stages;
+    bool lock;
 };
 
 #define LOGITS(field) offsetof(struct logits_options, field)
@@ -36,6 +37,8 @@ static const struct option options[] = {
            .fallback = "f32", .flag_only = true),
     OPTION("quantize", OPTION_TEXT, LOGITS(quantize), "TYPE",
            "Turn the matrices into TYPE while loading; without it they stay as stored",
+           .flag_only = true),
+    OPTION("lock", OPTION_FLAG, LOGITS(lock), NULL, "Keep weights and KV from being swapped out",
            .flag_only = true),
 };
 
@@ -98,6 +101,7 @@ static enum status pipeline_open(struct pipeline *p, const struct model *model,
             .n_threads = values->n_threads ? values->n_threads : box.n_cores,
             .engine = engine,
             .form = form,
+            .lock = values->lock,
         };
         status = shard_open(model, &spec, &p->stages[i], fault);
         if (status == STATUS_OK)

@@ -1,6 +1,7 @@
 /* Invariant I2: with the native engine, the logits of a position are the same bits whatever the
  * number of threads, the pieces the prompt came in, the sequences it shared its passes with, and
- * the cuts between stages. Each test compares with one thread, one piece, alone, in one stage. */
+ * the cuts between stages, for each type of keys and values. Each test compares with one thread,
+ * one piece, alone, in one stage. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 enum { N_TOKENS = 100, N_OTHERS = 3 };
 
 static struct model *model;
+static enum kv_type kv_type; /* of the group of tests that runs */
 static uint32_t n_vocab;
 static uint32_t tokens[N_TOKENS];
 static float *expected; /* [N_TOKENS, n_vocab] */
@@ -24,7 +26,8 @@ static void open_stages(struct stages *stages, uint32_t n_stages, uint32_t n_thr
                                    .n_stages = n_stages,
                                    .n_threads = n_threads,
                                    .n_ctx_tokens = 128,
-                                   .n_slots = n_slots};
+                                   .n_slots = n_slots,
+                                   .form = {.kv_type = kv_type}};
     struct fault fault = {0};
 
     if (stages_open(model, &config, stages, &fault))
@@ -153,11 +156,18 @@ static int close_all(void **state)
 
 int main(void)
 {
+    static const char *const names[] = {"kv f32", "kv f16", "kv q8_0"};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),    cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_splits),     cmocka_unit_test(test_company),
         cmocka_unit_test(test_truncation),
     };
 
-    return cmocka_run_group_tests(tests, open_all, close_all);
+    int n_failed = 0;
+
+    for (int i = 0; i < KV_TYPE_COUNT; i++) {
+        kv_type = (enum kv_type)i;
+        n_failed += cmocka_run_group_tests_name(names[i], tests, open_all, close_all);
+    }
+    return n_failed;
 }

@@ -2,10 +2,14 @@
  * which fails changes nothing, and that KV pages come back. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "engine/engine.h"
 
@@ -245,6 +249,97 @@ static void test_pass_allocates_nothing(void **state)
     shard_free(&shard);
 }
 
+/* Bytes that this process has locked. */
+static size_t locked_bytes(void)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[256];
+    size_t kb = 0;
+
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file))
+        sscanf(line, "VmLck: %zu", &kb);
+    fclose(file);
+    return kb * 1024;
+}
+
+static void test_lock(void **state)
+{
+    struct shard_spec spec = whole();
+    struct shard *shard = NULL;
+    struct shard_need need;
+    struct fault fault = {0};
+    size_t before = locked_bytes();
+
+    (void)state;
+    shard_need(model, &spec, &need);
+    spec.lock = true;
+    if (shard_open(model, &spec, &shard, &fault) == STATUS_PERMISSION)
+        skip();
+    assert_non_null(shard);
+    assert_true(locked_bytes() >= before + (size_t)(need.weight_bytes + need.kv_bytes) * 9 / 10);
+    assert_int_equal(forward(shard, 0, 0, 40), STATUS_OK);
+    shard_free(&shard);
+    assert_int_equal(locked_bytes(), before);
+}
+
+/* In a process of its own, because what is given up does not come back. */
+static int open_without_right(void)
+{
+    struct rlimit none = {0, 0};
+    struct shard_spec spec = whole();
+    struct shard *shard = NULL;
+    struct fault fault = {0};
+
+    spec.lock = true;
+    if (setrlimit(RLIMIT_MEMLOCK, &none) || (geteuid() == 0 && setuid(65534)))
+        return 77;
+    if (shard_open(model, &spec, &shard, &fault) != STATUS_PERMISSION || shard)
+        return 1;
+    return strstr(fault.text, "ulimit -l") && strstr(fault.text, "LimitMEMLOCK") ? 0 : 2;
+}
+
+static void test_lock_is_refused(void **state)
+{
+    int status = 0;
+    pid_t child = fork();
+
+    (void)state;
+    if (child == 0)
+        _exit(open_without_right());
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* What a shard takes is what the planner was told, to the byte. */
+static void test_kv_types(void **state)
+{
+    static const struct {
+        enum kv_type type;
+        uint64_t head_bytes;
+    } cases[] = {{KV_F32, 128}, {KV_F16, 64}, {KV_Q8_0, 34}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct shard_spec spec = whole();
+        struct model_costs costs;
+        struct shard_need need;
+        uint64_t sum = 0;
+
+        spec.form.kv_type = cases[i].type;
+        shard_need(model, &spec, &need);
+        assert_int_equal(model_costs(model, &spec.form, &costs), STATUS_OK);
+        for (uint32_t il = 0; il < 8; il++)
+            sum += costs.layer_kv_bytes[il];
+        assert_int_equal(sum, 8 * 2 * 4 * cases[i].head_bytes);
+        assert_int_equal(need.kv_bytes, 5 * SHARD_KV_BLOCK_TOKENS * sum);
+        model_costs_free(&costs);
+    }
+}
+
 static int open_model(void **state)
 {
     const void *data;
@@ -279,6 +374,9 @@ int main(void)
         cmocka_unit_test(test_failure_changes_nothing),
         cmocka_unit_test(test_allocation_failures),
         cmocka_unit_test(test_pass_allocates_nothing),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_lock_is_refused),
+        cmocka_unit_test(test_kv_types),
     };
 
     return cmocka_run_group_tests(tests, open_model, close_model);
