@@ -110,9 +110,24 @@ static void wait_for(atomic_int *counter, int wanted)
 #define CHAT(model, more)                                                                          \
     "{\"model\":\"" model "\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]" more "}"
 
-/* Seconds: less than the 0.5 of the tick that text once waited for, more than a slow build takes.
- */
-#define NO_TICK 0.45
+/* What waits for the server's tick, every half second, ends with one, so the next attempt starts
+ * right behind a tick and waits for all of the next: of several attempts in a row, then, none but
+ * the first is fast. What waits for nothing is fast once, however busy the machine is at other
+ * times. */
+static void waits_for_no_tick(void (*attempt)(void))
+{
+    double least = 1.0;
+
+    attempt();
+    for (int i = 0; i < 5 && least > 0.2; i++) {
+        double began = client_now(), took;
+
+        attempt();
+        took = client_now() - began;
+        least = took < least ? took : least;
+    }
+    assert_true(least < 0.2);
+}
 
 /* ---------------------------------------------------------------- answers */
 
@@ -133,16 +148,18 @@ static void test_plain_chat(void **state)
     assert_string_equal(body, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
 }
 
-static void test_streamed_chat(void **state)
+static void stream_chat(void)
 {
-    double began = client_now();
-
-    (void)state;
     assert_int_equal(
         post("/v1/chat/completions",
              CHAT("ok", ",\"stream\":true,\"stream_options\":{\"include_usage\":true}")),
         200);
-    assert_true(client_now() - began < NO_TICK); /* a millisecond between pieces */
+}
+
+static void test_streamed_chat(void **state)
+{
+    (void)state;
+    waits_for_no_tick(stream_chat); /* a millisecond between pieces */
     has("Content-Type: text/event-stream");
     has("data: {\"id\":\"chatcmpl-");
     has("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
@@ -164,42 +181,48 @@ static void test_streamed_text(void **state)
     assert_null(strstr(answer, "role"));
 }
 
-static void test_stream_begins_at_once(void **state)
+static void begin_stream(void)
 {
     char text[4096];
-    double began = client_now();
     int fd = client_dial(port, 0);
     const char body[] = CHAT("silent", ",\"stream\":true");
 
-    (void)state;
     (void)snprintf(text, sizeof text,
                    "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
                    "application/json\r\nContent-Length: %zu\r\n\r\n%s",
                    strlen(body), body);
     client_put(fd, text, strlen(text));
     client_read_until(fd, "\"role\":\"assistant\"", text, sizeof text);
-    assert_true(client_now() - began < NO_TICK);
     (void)close(fd);
+}
+
+static void test_stream_begins_at_once(void **state)
+{
+    (void)state;
+    waits_for_no_tick(begin_stream);
     wait_for(&fake_n_open, 0);
 }
 
 /* For text completions there is no first event: the headers alone must come. */
-static void test_headers_do_not_wait_for_text(void **state)
+static void begin_completion(void)
 {
     char text[4096];
-    double began = client_now();
     int fd = client_dial(port, 0);
     const char body[] = "{\"model\":\"silent\",\"prompt\":\"x\",\"stream\":true}";
 
-    (void)state;
     (void)snprintf(
         text, sizeof text,
         "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
         strlen(body), body);
     client_put(fd, text, strlen(text));
     client_read_until(fd, "\r\n\r\n", text, sizeof text);
-    assert_true(client_now() - began < NO_TICK);
     (void)close(fd);
+}
+
+static void test_headers_do_not_wait_for_text(void **state)
+{
+    (void)state;
+    waits_for_no_tick(begin_completion);
     wait_for(&fake_n_open, 0);
 }
 
