@@ -19,6 +19,8 @@
 #include <string.h>
 #include <uv.h>
 
+#define LOAD_TELL_NS UINT64_C(2000000000)
+
 struct pass_queue { /* a ring of pointers that grows */
     struct control_pass **items;
     size_t first, n, capacity;
@@ -38,6 +40,7 @@ struct stage {
     bool quit;
     bool dropped; /* loop thread's own: results are of no use any more */
     /* the stage thread's own: */
+    uint64_t told_ns; /* when the log last heard of the load */
     struct shard *shard;
     struct sampler *sampler;
     float *gather; /* [n_slots, n_embd] rows that want logits */
@@ -148,11 +151,30 @@ static void stage_report(struct stage *stage, enum done_kind kind, struct contro
 
 /* ---------------------------------------------------------------- the stage's thread */
 
+/* A line every LOAD_TELL_NS while a shard is read; one that is there sooner is not spoken of. */
+static void stage_loading(void *owner, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct stage *stage = owner;
+    uint64_t now = uv_hrtime();
+
+    if (now - stage->told_ns < LOAD_TELL_NS || total_bytes == 0)
+        return;
+    stage->told_ns = now;
+    log_event(LOG_INFO, "stage", "loading layers=%u-%u percent=%u mb=%llu of_mb=%llu",
+              stage->spec.layer_begin, stage->spec.layer_end,
+              (unsigned)(100.0 * (double)done_bytes / (double)total_bytes),
+              (unsigned long long)(done_bytes >> 20), (unsigned long long)(total_bytes >> 20));
+}
+
 static enum status stage_open(struct stage *stage, struct fault *fault)
 {
     const struct model_info *info = model_info(stage->model);
-    enum status status = shard_open(stage->model, &stage->spec, &stage->shard, fault);
+    enum status status;
 
+    stage->told_ns = uv_hrtime();
+    stage->spec.on_load = stage_loading;
+    stage->spec.on_load_owner = stage;
+    status = shard_open(stage->model, &stage->spec, &stage->shard, fault);
     if (status != STATUS_OK || !stage->spec.head)
         return status;
     stage->gather = mem_aligned(64, (size_t)stage->spec.n_slots * info->n_embd, sizeof(float));

@@ -105,6 +105,44 @@ static void test_repeat_refuses(void **state)
     shard_free(&shard);
 }
 
+struct told {
+    uint64_t done, total;
+    unsigned n;
+};
+
+static void on_load(void *owner, uint64_t done, uint64_t total)
+{
+    struct told *told = owner;
+
+    assert_true(done >= told->done && done <= total);
+    assert_true(told->n == 0 || total == told->total);
+    *told = (struct told){done, total, told->n + 1};
+}
+
+static void test_load_says_how_far_it_is(void **state)
+{
+    struct told told = {0};
+    struct shard_spec spec = {.layer_begin = 2,
+                              .layer_end = 7,
+                              .embed = true,
+                              .n_slots = 1,
+                              .n_ctx_tokens = CONTEXT,
+                              .n_kv_blocks = BLOCKS,
+                              .max_rows = 8,
+                              .n_threads = 1,
+                              .on_load = on_load,
+                              .on_load_owner = &told};
+    struct shard_need need;
+    struct shard *shard = NULL;
+
+    (void)state;
+    shard_need(model, &spec, &need);
+    assert_int_equal(shard_open(model, &spec, &shard, NULL), STATUS_OK);
+    assert_true(told.n > 5);
+    assert_true(told.done == told.total && told.total == need.weight_bytes);
+    shard_free(&shard);
+}
+
 static void test_limits(void **state)
 {
     struct engine_peak peak;
@@ -143,9 +181,8 @@ static int close_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_repeat_lengthens),
-        cmocka_unit_test(test_repeat_fills_every_page),
-        cmocka_unit_test(test_repeat_refuses),
+        cmocka_unit_test(test_repeat_lengthens), cmocka_unit_test(test_repeat_fills_every_page),
+        cmocka_unit_test(test_repeat_refuses),   cmocka_unit_test(test_load_says_how_far_it_is),
         cmocka_unit_test(test_limits),
     };
 
