@@ -161,7 +161,7 @@ static enum status map_part(const char *path, uint32_t number, struct file_map *
     enum status status = part ? file_map_open(part, out, fault)
                               : fault_set(fault, STATUS_NO_MEMORY, "no memory to open %s", path);
 
-    if (status == STATUS_NOT_FOUND && strcmp(part, path) != 0)
+    if (part && status == STATUS_NOT_FOUND && strcmp(part, path) != 0)
         status = split_missing(part, number, fault);
     mem_free(part);
     return status;

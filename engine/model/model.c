@@ -50,7 +50,10 @@ static enum status model_bind(struct model *model, struct fault *fault)
 static enum status model_load(struct model *model, uint64_t size_bytes, const char *name,
                               struct model **out, struct fault *fault)
 {
-    enum status status = text_new(model->gguf, &model->text, fault);
+    enum status status = experts_gather(&model->gguf, &model->experts, fault);
+
+    if (!status)
+        status = text_new(model->gguf, &model->text, fault);
 
     if (!status && text_breakers(model->text, &model->dry_breakers, &model->n_dry_breakers))
         status = no_memory(fault);
@@ -164,6 +167,7 @@ void model_free(struct model **model)
     hparams_free(&m->hparams);
     text_free(&m->text);
     gguf_free(&m->gguf);
+    experts_free(&m->experts);
     hf_free(&m->hf);
     split_close(&m->maps, &m->n_maps);
     mem_free(m);

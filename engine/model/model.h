@@ -2,6 +2,7 @@
 #define SKEIN_ENGINE_MODEL_MODEL_H
 
 /* Inside the engine: an open model. Immutable once model_open has returned. */
+#include "engine/file/experts.h"
 #include "engine/file/split.h"
 #include "engine/hf/hf.h"
 #include "engine/model/tensors.h"
@@ -12,6 +13,7 @@ struct model {
     uint32_t n_maps;
     struct hf *hf; /* a folder instead of a file: its files; NULL otherwise */
     struct gguf *gguf;
+    struct experts *experts; /* of an old file: what gguf is made of */
     struct text *text;
     const struct arch *arch; /* NULL: not known */
     struct hparams hparams;
