@@ -17,7 +17,7 @@
 #include "engine/kernels/quant_ref.h"
 
 enum { VALUES = 256, PART = 32, PARTS = 8, PART_6 = 16, PARTS_6 = 16 };
-enum { TRIES = 15 }; /* steps tried on a part; the middle one spans it */
+enum { TRIES = 15, MIDDLE = 7 }; /* steps tried on a part; the middle one spans it */
 
 struct fit {
     float step, min; /* value = step · code - min, min >= 0 */
@@ -99,7 +99,7 @@ static struct fit fit_part(const float *x, int max_code)
         return (struct fit){0, -low, 0};
     best.error = error_of(x, best.step, best.min, max_code);
     for (int t = 0; t < TRIES; t++) {
-        float codes = (float)max_code + 0.15f * (float)(t - TRIES / 2);
+        float codes = (float)max_code + 0.15f * (float)(t - MIDDLE);
         struct fit fit = refit(x, (high - low) / codes, -low, max_code);
 
         best = fit.error < best.error ? fit : best;
@@ -191,7 +191,7 @@ static float fit_step(const float *x)
     for (int i = 0; i < PART_6; i++)
         extreme = fabsf(x[i]) > fabsf(extreme) ? x[i] : extreme;
     for (int t = 0; t < TRIES && extreme != 0; t++) {
-        float inverse = -(32 + 0.15f * (float)(t - TRIES / 2)) / extreme;
+        float inverse = -(32 + 0.15f * (float)(t - MIDDLE)) / extreme;
         float sum_cx = 0, sum_cc = 0;
 
         for (int i = 0; i < PART_6; i++) {
@@ -264,7 +264,7 @@ void encode_iq4_nl(const float *values, uint8_t *out)
     for (int t = 0; t < TRIES && extreme != 0; t++) {
         float sum_cx = 0, sum_cc = 0;
 
-        inverse = ((float)codes_iq4[0] + 3 * (float)(t - TRIES / 2)) / extreme;
+        inverse = ((float)codes_iq4[0] + 3 * (float)(t - MIDDLE)) / extreme;
         for (int i = 0; i < PART; i++) {
             float c = (float)codes_iq4[nearest_iq4(x[i] * inverse)];
 

@@ -34,6 +34,7 @@ void hf_put(struct hf_file *file, const char *name, const char *dtype, uint32_t 
             const uint64_t *dims, const void *bytes, size_t n_bytes)
 {
     json_t *shape = json_array();
+    json_int_t begin = (json_int_t)file->data.len;
 
     if (!file->header)
         file->header = json_object();
@@ -41,8 +42,7 @@ void hf_put(struct hf_file *file, const char *name, const char *dtype, uint32_t 
         json_array_append_new(shape, json_integer((json_int_t)dims[d]));
     json_object_set_new(file->header, name,
                         json_pack("{s:s,s:o,s:[I,I]}", "dtype", dtype, "shape", shape,
-                                  "data_offsets", (json_int_t)file->data.len,
-                                  (json_int_t)(file->data.len + n_bytes)));
+                                  "data_offsets", begin, begin + (json_int_t)n_bytes));
     assert_int_equal(buffer_put(&file->data, bytes, n_bytes), STATUS_OK);
 }
 
@@ -464,8 +464,10 @@ static void put_tensor(struct writing *w, const struct gguf_tensor *t)
     }
     rule = rule_in(w->family->rules, part, suffix);
     rule = rule ? rule : rule_in(common, part, suffix);
-    if (!rule)
+    if (!rule) {
         fail_msg("%s: no rule for %s%s", w->family->name, part, suffix);
+        return;
+    }
     snprintf(name + strlen(name), sizeof name - strlen(name), "%s%s", rule->to ? rule->to : "",
              strcmp(rule->from, part) == 0 ? suffix : "");
     switch (rule->op) {
