@@ -23,10 +23,12 @@ static const struct {
 } isas[ISA_COUNT] = {
     [ISA_GENERIC] = {"generic", "generic C"},
     [ISA_AVX2] = {"avx2", "AVX2"},
+    [ISA_AVX_VNNI] = {"avx-vnni", "AVX-VNNI"},
     [ISA_AVX512] = {"avx512", "AVX-512"},
     [ISA_AVX512_VNNI] = {"avx512-vnni", "AVX-512 VNNI"},
     [ISA_NEON] = {"neon", "NEON"},
     [ISA_NEON_DOT] = {"neon-dotprod", "NEON dotprod"},
+    [ISA_NEON_I8MM] = {"neon-i8mm", "NEON i8mm"},
 };
 
 #if defined(__x86_64__)
@@ -57,6 +59,9 @@ bool cpu_has(enum isa isa)
     switch (isa) {
     case ISA_AVX2:
         return bits_set(b7, bit_AVX2);
+    case ISA_AVX_VNNI: /* leaf 7, subleaf 1: eax bit 4 */
+        return bits_set(b7, bit_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+               bits_set(a, 1u << 4);
     case ISA_AVX512:
         return avx512;
     case ISA_AVX512_VNNI:
@@ -76,6 +81,9 @@ bool cpu_has(enum isa isa)
         return (caps & HWCAP_ASIMD) != 0;
     case ISA_NEON_DOT:
         return (caps & HWCAP_ASIMD) != 0 && (caps & HWCAP_ASIMDDP) != 0;
+    case ISA_NEON_I8MM:
+        return (caps & HWCAP_ASIMD) != 0 && (caps & HWCAP_ASIMDDP) != 0 &&
+               (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
     default:
         return false;
     }
@@ -122,8 +130,8 @@ enum status isa_choose(enum isa *out, struct fault *fault)
         return STATUS_OK;
     }
     return fault_set(fault, STATUS_INVALID,
-                     "SKEIN_ISA=%.32s is not one of generic, avx2, avx512, avx512-vnni, neon, "
-                     "neon-dotprod",
+                     "SKEIN_ISA=%.32s is not one of generic, avx2, avx-vnni, avx512, avx512-vnni, "
+                     "neon, neon-dotprod, neon-i8mm",
                      forced);
 }
 

@@ -5,7 +5,17 @@
 #include "proto/base/base.h"
 
 /* In the order of preference within one architecture. */
-enum isa { ISA_GENERIC, ISA_AVX2, ISA_AVX512, ISA_AVX512_VNNI, ISA_NEON, ISA_NEON_DOT, ISA_COUNT };
+enum isa {
+    ISA_GENERIC,
+    ISA_AVX2,
+    ISA_AVX_VNNI,
+    ISA_AVX512,
+    ISA_AVX512_VNNI,
+    ISA_NEON,
+    ISA_NEON_DOT,
+    ISA_NEON_I8MM,
+    ISA_COUNT
+};
 
 bool cpu_has(enum isa isa);
 enum isa cpu_best(void);

@@ -10,6 +10,8 @@ const struct kernel_table *kernel_table_of(enum isa isa)
 #if defined(__x86_64__)
     case ISA_AVX2:
         return &kernels_avx2;
+    case ISA_AVX_VNNI:
+        return &kernels_avx_vnni;
     case ISA_AVX512:
         return &kernels_avx512;
     case ISA_AVX512_VNNI:
@@ -19,6 +21,8 @@ const struct kernel_table *kernel_table_of(enum isa isa)
         return &kernels_neon;
     case ISA_NEON_DOT:
         return &kernels_neon_dot;
+    case ISA_NEON_I8MM:
+        return &kernels_neon_i8mm;
 #endif
     default:
         return &kernels_generic;

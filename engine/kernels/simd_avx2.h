@@ -3,17 +3,16 @@
  * VPMADDUBSW adds two products in 16 bits with saturation. Codes of 4 bits leave room for the sums
  * of a whole block (8 · 2 · 15 · 128 = 30,720), codes of 6 bits for two (2 · 2 · 63 · 128 =
  * 32,256), so only then are they widened. Signed codes go in as |w| and x · sign(w): at most 2 ·
- * 128 · 127, which fits. */
+ * 128 · 127, which fits. AVX-VNNI has VPDPBUSD, with the same ways as AVX-512's. */
 #include <immintrin.h>
 #include <string.h>
 
 #include "engine/kernels/inline.h"
 #include "engine/kernels/quant_ref.h"
 
-#define LANES       8
-#define QUANT_TILE  4
-#define FLOAT_TILE  6
-#define SIGNED_BIAS 0
+#define LANES      8
+#define QUANT_TILE 4
+#define FLOAT_TILE 6
 
 typedef __m256i vi;
 typedef __m256 vf;
@@ -84,6 +83,33 @@ INLINE vi vi_lookup(vi table, vi index)
 {
     return _mm256_shuffle_epi8(table, index);
 }
+
+#ifdef __AVXVNNI__
+#define SIGNED_BIAS 7 /* the sum's shift: 128 */
+INLINE vi vi_signed_codes(vi a)
+{
+    return _mm256_xor_si256(a, _mm256_set1_epi8((char)0x80));
+}
+INLINE vi dot_unsigned(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    for (int u = 0; u < n; u++)
+        acc = _mm256_dpbusd_avx_epi32(acc, w[u], vi_dup(x + 4 * u));
+    return acc;
+}
+INLINE vi dot_u4(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_unsigned(acc, w, n, x);
+}
+INLINE vi dot_u6(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_unsigned(acc, w, n, x);
+}
+INLINE vi dot_signed(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_unsigned(acc, w, n, x);
+}
+#else
+#define SIGNED_BIAS 0
 INLINE vi vi_signed_codes(vi a)
 {
     return a;
@@ -116,6 +142,7 @@ INLINE vi dot_signed(vi acc, const vi *w, int n, const uint8_t *x)
     }
     return acc;
 }
+#endif
 
 INLINE vf vf_load(const float *p)
 {
@@ -197,6 +224,19 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
 #define ATTEND_BLOCK 4 /* queries that share a load */
 #define ATTEND_SUMS  8 /* registers of sums */
 
+/* The halves added, then their halves, down to one. */
+INLINE float vf_fold_sum(vf a)
+{
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
+INLINE float vf_fold_max(vf a)
+{
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
 INLINE void vf_store_half(uint8_t *p, vf a)
 {
     _mm_storeu_si128((__m128i_u *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));

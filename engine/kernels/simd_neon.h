@@ -1,7 +1,7 @@
 /* The primitives of the kernel templates for NEON: 8 lanes in two q registers, so that an x row's
  * scale serves more sums. With dotprod a dot product is SDOT, where codes and x are both signed;
  * codes of 4 and 6 bits are small enough to be read as signed. Without it, widening multiplies and
- * pairwise adds. */
+ * pairwise adds. With i8mm, two rows of x at once. */
 #include <arm_neon.h>
 #include <math.h>
 #include <string.h>
@@ -141,6 +141,29 @@ INLINE vi dot_u6(vi acc, const vi *w, int n, const uint8_t *x)
     return dot_signed(acc, w, n, x);
 }
 
+#ifdef __ARM_FEATURE_MATMUL_INT8
+/* SMMLA: two rows of 8 columns by two rows of x, four sums. Registers u and u + 1 zipped are two
+ * rows with 8 columns each; the sums of a row of x are every other one of what comes out. */
+#define DOT_PAIR
+INLINE void pair_step(int32x4_t sum[2], int32x4_t w0, int32x4_t w1, int8x16_t x)
+{
+    sum[0] = vmmlaq_s32(sum[0], BYTES(vzip1q_s32(w0, w1)), x);
+    sum[1] = vmmlaq_s32(sum[1], BYTES(vzip2q_s32(w0, w1)), x);
+}
+INLINE void dot_pair(vi sum[2], const vi *w, int n, const uint8_t *x0, const uint8_t *x1)
+{
+    int32x4_t a[2] = {vzip1q_s32(sum[0].a, sum[1].a), vzip2q_s32(sum[0].a, sum[1].a)};
+    int32x4_t b[2] = {vzip1q_s32(sum[0].b, sum[1].b), vzip2q_s32(sum[0].b, sum[1].b)};
+    for (int u = 0; u < n; u += 2) {
+        int8x16_t x = vreinterpretq_s8_u8(vcombine_u8(vld1_u8(x0 + 4 * u), vld1_u8(x1 + 4 * u)));
+        pair_step(a, w[u].a, w[u + 1].a, x);
+        pair_step(b, w[u].b, w[u + 1].b, x);
+    }
+    sum[0] = PAIR(vi, vuzp1q_s32(a[0], a[1]), vuzp1q_s32(b[0], b[1]));
+    sum[1] = PAIR(vi, vuzp2q_s32(a[0], a[1]), vuzp2q_s32(b[0], b[1]));
+}
+#endif
+
 INLINE vf vf_load(const float *p)
 {
     return PAIR(vf, vld1q_f32(p), vld1q_f32(p + 4));
@@ -229,6 +252,17 @@ INLINE void vi_store_bytes(uint8_t *p, vi v)
 #define ATTEND_BLOCK 4 /* queries that share a load */
 #define ATTEND_SUMS  8 /* pairs of registers of sums */
 
+/* The halves added, then their halves, down to one. */
+INLINE float vf_fold_sum(vf v)
+{
+    float32x4_t all = vaddq_f32(v.a, v.b);
+    float32x2_t half = vadd_f32(vget_low_f32(all), vget_high_f32(all));
+    return vget_lane_f32(vpadd_f32(half, half), 0);
+}
+INLINE float vf_fold_max(vf v)
+{
+    return vmaxvq_f32(vmaxq_f32(v.a, v.b));
+}
 INLINE void vf_store_half(uint8_t *p, vf v)
 {
     float16x8_t h = vcombine_f16(vcvt_f16_f32(v.a), vcvt_f16_f32(v.b));

@@ -55,9 +55,10 @@ static inline size_t tile_rows(size_t left, size_t most)
 
 extern const struct kernel_table kernels_generic;
 #if defined(__x86_64__)
-extern const struct kernel_table kernels_avx2, kernels_avx512, kernels_avx512_vnni;
+extern const struct kernel_table kernels_avx2, kernels_avx_vnni, kernels_avx512,
+    kernels_avx512_vnni;
 #elif defined(__aarch64__)
-extern const struct kernel_table kernels_neon, kernels_neon_dot;
+extern const struct kernel_table kernels_neon, kernels_neon_dot, kernels_neon_i8mm;
 #endif
 
 /* dispatch.c: the instruction set's functions, the generic ones where it has none. */

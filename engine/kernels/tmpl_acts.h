@@ -37,12 +37,17 @@ INLINE vf act_scaled_sum(const uint8_t *rec, int nt, int t)
 enum codes { CODES_U4, CODES_U6, CODES_SIGNED };
 enum { NO_BIAS = -1 };
 
-INLINE vi dot_codes(enum codes codes, vi start, const vi *c, int n, const uint8_t *x)
+/* Sums for two rows of x at once, where an instruction set has instructions for that. */
+#ifdef DOT_PAIR
+#define AT_ONCE(nt) ((nt) > 1 ? 2 : 1)
+#else
+#define AT_ONCE(nt) 1
+INLINE void dot_pair(vi sum[2], const vi *c, int n, const uint8_t *x0, const uint8_t *x1)
 {
-    return codes == CODES_U4   ? dot_u4(start, c, n, x)
-           : codes == CODES_U6 ? dot_u6(start, c, n, x)
-                               : dot_signed(start, c, n, x);
+    sum[0] = dot_signed(sum[0], c, n, x0);
+    sum[1] = dot_signed(sum[1], c, n, x1);
 }
+#endif
 
 INLINE vi start_of(enum codes codes, int bias, const uint8_t *rec, int nt, int t, int part)
 {
@@ -51,16 +56,36 @@ INLINE vi start_of(enum codes codes, int bias, const uint8_t *rec, int nt, int t
     return bias == NO_BIAS ? vi_zero() : act_bias(rec, nt, t, part, bias);
 }
 
+/* A part of the record (act_bias), whose codes are c, for AT_ONCE rows from t on. */
+INLINE void sum_part(vf out[2], enum codes codes, const vi *c, int bias, int part,
+                     const uint8_t *rec, int nt, int t)
+{
+    const uint8_t *x = act_codes(rec, t) + (part == 2 ? 16 : 0);
+    int n = part == 0 ? 8 : 4;
+    vi sum[2] = {start_of(codes, bias, rec, nt, t, part), vi_zero()};
+    if (AT_ONCE(nt) == 2) {
+        sum[1] = start_of(codes, bias, rec, nt, t + 1, part);
+        dot_pair(sum, c, n, x, x + ACT_BLOCK);
+        out[1] = vf_of_vi(sum[1]);
+    } else {
+        sum[0] = codes == CODES_U4   ? dot_u4(sum[0], c, n, x)
+                 : codes == CODES_U6 ? dot_u6(sum[0], c, n, x)
+                                     : dot_signed(sum[0], c, n, x);
+    }
+    out[0] = vf_of_vi(sum[0]);
+}
+
 /* 32 columns with one scale; the codes' bias is 2^bias. */
 INLINE void add_codes(vf *acc, int nt, enum codes codes, const vi c[8], vf scale, int bias,
                       const uint8_t *rec)
 {
     READ_AGAIN(rec);
-    UNROLL for (int t = 0; t < nt; t++)
+    UNROLL for (int t = 0; t < nt; t += AT_ONCE(nt))
     {
-        vi start = start_of(codes, bias, rec, nt, t, 0);
-        vf sum = vf_mul(vf_of_vi(dot_codes(codes, start, c, 8, act_codes(rec, t))), scale);
-        acc[t] = vf_fma(sum, act_scale(rec, nt, t), acc[t]);
+        vf sum[2];
+        sum_part(sum, codes, c, bias, 0, rec, nt, t);
+        for (int i = 0; i < AT_ONCE(nt); i++)
+            acc[t + i] = vf_fma(vf_mul(sum[i], scale), act_scale(rec, nt, t + i), acc[t + i]);
     }
 }
 
@@ -70,39 +95,24 @@ INLINE void add_minimum(vf *acc, int nt, vf minus_min, const uint8_t *rec)
         vf_fma(minus_min, act_scaled_sum(rec, nt, t), acc[t]);
 }
 
-/* The sum of 16 columns, the first or the last of a record. */
-INLINE vf sum_half(enum codes codes, const vi c[4], int bias, int half, const uint8_t *rec, int nt,
-                   int t)
-{
-    vi start = start_of(codes, bias, rec, nt, t, 1 + half);
-    return vf_of_vi(dot_codes(codes, start, c, 4, act_codes(rec, t) + 16 * half));
-}
-
-/* 32 columns with a scale for each 16. */
+/* 32 columns with a scale for each 16, and a minimum where min is not NULL. */
 INLINE void add_halves(vf *acc, int nt, enum codes codes, const vi c[8], const vf scale[2],
-                       int bias, const uint8_t *rec)
+                       const vf *min, int bias, const uint8_t *rec)
 {
     READ_AGAIN(rec);
-    UNROLL for (int t = 0; t < nt; t++)
+    UNROLL for (int t = 0; t < nt; t += AT_ONCE(nt))
     {
-        vf sum = vf_mul(sum_half(codes, c, bias, 0, rec, nt, t), scale[0]);
-        sum = vf_fma(sum_half(codes, c + 4, bias, 1, rec, nt, t), scale[1], sum);
-        acc[t] = vf_fma(sum, act_scale(rec, nt, t), acc[t]);
-    }
-}
-
-/* The same with a minimum for each 16 as well. */
-INLINE void add_halves_min(vf *acc, int nt, const vi c[8], const vf scale[2], const vf min[2],
-                           const uint8_t *rec)
-{
-    READ_AGAIN(rec);
-    UNROLL for (int t = 0; t < nt; t++)
-    {
-        vf sum = vf_mul(sum_half(CODES_U4, c, NO_BIAS, 0, rec, nt, t), scale[0]);
-        sum = vf_fma(sum_half(CODES_U4, c + 4, NO_BIAS, 1, rec, nt, t), scale[1], sum);
-        sum = vf_fma(vf_of_vi(act_bias(rec, nt, t, 1, 0)), min[0], sum);
-        sum = vf_fma(vf_of_vi(act_bias(rec, nt, t, 2, 0)), min[1], sum);
-        acc[t] = vf_fma(sum, act_scale(rec, nt, t), acc[t]);
+        vf low[2], high[2];
+        sum_part(low, codes, c, bias, 1, rec, nt, t);
+        sum_part(high, codes, c + 4, bias, 2, rec, nt, t);
+        for (int i = 0; i < AT_ONCE(nt); i++) {
+            vf sum = vf_fma(high[i], scale[1], vf_mul(low[i], scale[0]));
+            if (min != NULL) {
+                sum = vf_fma(vf_of_vi(act_bias(rec, nt, t + i, 1, 0)), min[0], sum);
+                sum = vf_fma(vf_of_vi(act_bias(rec, nt, t + i, 2, 0)), min[1], sum);
+            }
+            acc[t + i] = vf_fma(sum, act_scale(rec, nt, t + i), acc[t + i]);
+        }
     }
 }
 

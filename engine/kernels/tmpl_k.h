@@ -101,7 +101,7 @@ INLINE void plane_q6_k(const uint8_t *q, const uint8_t *s, int plane, vf d, cons
     UNROLL for (int u = 0; u < 8; u++) c[u] =
         codes_q6_k(vi_load(q + 192 * u + 64 * (plane % 2)), vi_load(q + 192 * u + 128), plane);
     vf scale[2] = {vf_mul(d, vf_of_vi(vi_s8(s))), vf_mul(d, vf_of_vi(vi_s8(s + 16)))};
-    add_halves(acc, nt, CODES_U6, c, scale, 5, rec);
+    add_halves(acc, nt, CODES_U6, c, scale, NULL, 5, rec);
 }
 
 /* The same sums for few rows of x, every unit read once and in order: 28 instead of 20 GB/s. The
@@ -125,12 +125,17 @@ INLINE void planes_q6_k(const uint8_t *q, const uint8_t *s, vf d, const uint8_t 
             vi c[4];
             UNROLL for (int u = 0; u < 4; u++) c[u] =
                 codes_q6_k(raw[3 * u + plane % 2], raw[3 * u + 2], plane);
-            UNROLL for (int t = 0; t < nt; t++)
+            UNROLL for (int t = 0; t < nt; t += AT_ONCE(nt))
             {
-                vf sum = sum_half(CODES_U6, c, 5, half, r, nt, t), *kept = &part[4 * t + plane];
-                *kept = half == 0 ? vf_mul(sum, scale) : vf_fma(sum, scale, *kept);
-                if (half == 1)
-                    acc[t] = vf_fma(*kept, act_scale(r, nt, t), acc[t]);
+                vf sum[2];
+                sum_part(sum, CODES_U6, c, 5, 1 + half, r, nt, t);
+                for (int i = t; i < t + AT_ONCE(nt); i++) {
+                    vf *kept = &part[4 * i + plane];
+                    *kept =
+                        half == 0 ? vf_mul(sum[i - t], scale) : vf_fma(sum[i - t], scale, *kept);
+                    if (half == 1)
+                        acc[i] = vf_fma(*kept, act_scale(r, nt, i), acc[i]);
+                }
             }
         }
     }
@@ -188,7 +193,7 @@ INLINE void part_of_q3_k(const uint8_t *s, int j, const uint8_t *q, const uint8_
     vi bias = vi_set(32);
     vf scale[2] = {vf_mul(d, vf_of_vi(vi_sub(vi_u8(s), bias))),
                    vf_mul(d, vf_of_vi(vi_sub(vi_u8(s + 16), bias)))};
-    add_halves(acc, nt, CODES_U4, c, scale, 2, rec);
+    add_halves(acc, nt, CODES_U4, c, scale, NULL, 2, rec);
 }
 
 INLINE void tile_q3_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc)
@@ -225,7 +230,7 @@ INLINE void part_of_q2_k(const uint8_t *s, int j, const uint8_t *q, vf d, vf min
         scales[half] = vf_mul(d, vf_of_vi(vi_shr_bytes(both, 0, 15)));
         minima[half] = vf_mul(min, vf_of_vi(vi_shr_bytes(both, 4, 15)));
     }
-    add_halves_min(acc, nt, c, scales, minima, rec);
+    add_halves(acc, nt, CODES_U4, c, scales, minima, NO_BIAS, rec);
 }
 
 INLINE void tile_q2_k(const struct panel *p, const uint8_t *rec, int nt, vf *acc)
