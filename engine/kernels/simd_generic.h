@@ -274,6 +274,23 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
 #define ATTEND_BLOCK 4
 #define ATTEND_SUMS  8
 
+/* The halves added, then their halves, down to one. */
+INLINE float vf_fold_sum(vf a)
+{
+    for (int step = 8; step > 0; step /= 2) {
+        EACH(i, step)
+        a.f[i] += a.f[i + step];
+    }
+    return a.f[0];
+}
+INLINE float vf_fold_max(vf a)
+{
+    for (int step = 8; step > 0; step /= 2) {
+        EACH(i, step)
+        a.f[i] = a.f[i] > a.f[i + step] ? a.f[i] : a.f[i + step];
+    }
+    return a.f[0];
+}
 INLINE void vf_store_half(uint8_t *p, vf a)
 {
     EACH(i, 16)

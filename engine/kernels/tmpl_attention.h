@@ -10,16 +10,6 @@
  * multiplied by exp(old − new) first. Tokens that a query does not see have the score −INFINITY and
  * are not added: memory behind the last token may hold anything. */
 
-INLINE float vf_fold_max(vf v)
-{
-    float lanes[LANES];
-    vf_store(lanes, v);
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int i = 0; i < step; i++)
-            lanes[i] = lanes[i] > lanes[i + step] ? lanes[i] : lanes[i + step];
-    return lanes[0];
-}
-
 /* LANES elements of a type from element `at`; codes without their scale. */
 INLINE vf kv_load(enum kv_type type, const uint8_t *p, size_t at)
 {
@@ -376,7 +366,7 @@ static void kv_quantize(const float *x, uint8_t *codes, uint8_t *scale)
     }
     vf_store_half(half, vf_set(vf_fold_max(most) / 127.0f));
     vf_store(kept, vf_half(half));
-    if (!(fold(odd) == 0.0f)) { /* NaN */
+    if (!(vf_fold_sum(odd) == 0.0f)) { /* NaN */
         half[0] = 0;
         half[1] = 0x7e;
         kept[0] = 0.0f;

@@ -6,16 +6,6 @@
  * is 1e-8), times 2^n in two steps so that results near overflow and below the smallest normal come
  * out right. */
 
-INLINE float fold(vf v)
-{
-    float lanes[LANES];
-    vf_store(lanes, v);
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int i = 0; i < step; i++)
-            lanes[i] += lanes[i + step];
-    return lanes[0];
-}
-
 static float op_dot(const float *a, const float *b, size_t n)
 {
     vf sum[4];
@@ -26,7 +16,7 @@ static float op_dot(const float *a, const float *b, size_t n)
             vf_fma(vf_load(a + i + j * LANES), vf_load(b + i + j * LANES), sum[j]);
     for (; i + LANES <= n; i += LANES)
         sum[0] = vf_fma(vf_load(a + i), vf_load(b + i), sum[0]);
-    float total = fold(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
+    float total = vf_fold_sum(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
     for (; i < n; i++)
         total += a[i] * b[i];
     return total;
@@ -119,13 +109,11 @@ static void op_silu_mul(float *gate, const float *up, size_t n)
 static float op_max(const float *x, size_t n)
 {
     size_t i = 0;
-    float most = -INFINITY, lanes[LANES];
+    float most;
     vf v = vf_set(-INFINITY);
     for (; i + LANES <= n; i += LANES)
         v = vf_max(vf_load(x + i), v);
-    vf_store(lanes, v);
-    for (int j = 0; j < LANES; j++)
-        most = lanes[j] > most ? lanes[j] : most;
+    most = vf_fold_max(v);
     for (; i < n; i++)
         most = x[i] > most ? x[i] : most;
     return most;
@@ -149,5 +137,5 @@ static void op_softmax(float *x, size_t n)
         for (size_t j = 0; j < n - i; j++)
             rest += e[j];
     }
-    op_scale(x, 1.0f / (fold(sum) + rest), n);
+    op_scale(x, 1.0f / (vf_fold_sum(sum) + rest), n);
 }

@@ -178,6 +178,20 @@ static size_t plan_tiles(const struct pass *pass, size_t most_rows, uint32_t *fi
     return n_tiles;
 }
 
+/* Where there are fewer KV heads and tiles than threads, threads share the query heads of a KV
+ * head: they read the same pages, from memory once and from the shared cache after that. */
+static void share_heads(struct attend *a)
+{
+    size_t n_threads = compute_threads(a->pass->shard->compute);
+    size_t items = a->n_tiles * a->pass->shape->n_kv_heads;
+    size_t parts = (a->group + a->heads - 1) / a->heads;
+
+    while (items * parts < n_threads && parts < a->group)
+        parts++;
+    a->heads = (uint32_t)((a->group + parts - 1) / parts);
+    a->parts = (a->group + a->heads - 1) / a->heads;
+}
+
 /* How many KV heads go over the pages together. Where each row is a tile, memory sets the pace: the
  * more heads, the longer the stream, and two items for each thread are enough. Where tiles have
  * many queries, one head's pages stay in the cache for the next tile. */
@@ -206,8 +220,8 @@ void attend(const struct pass *pass, const float *queries, size_t ld_queries, fl
                        .group = pass->shape->n_heads / pass->shape->n_kv_heads};
 
     a.heads = a.group < ATTEND_QUERIES ? a.group : ATTEND_QUERIES;
-    a.parts = (a.group + a.heads - 1) / a.heads;
     a.n_tiles = plan_tiles(pass, ATTEND_QUERIES / a.heads, pass->shard->scratch.tile_rows);
+    share_heads(&a);
     a.kv_heads = heads_together(&a);
     compute_parallel(pass->shard->compute,
                      a.n_tiles * a.parts *
