@@ -4,7 +4,8 @@
  * behind the header; `__metadata__` is for people. The length is bounded before the JSON is read,
  * shapes are multiplied with overflow checks and must fit the offsets exactly, and the offsets must
  * lie within the file. Tensors may overlap or leave gaps: reading is all we do. Types that the
- * engine cannot compute with (integers, 8-bit floats) keep their name, so that a message can say it.
+ * engine cannot compute with (integers, 8-bit floats) keep their name, so that a message can say
+ * it.
  *
  * Source: the format's description in the safetensors project. */
 #include "engine/file/safetensors.h"

@@ -111,13 +111,6 @@ static const struct hf_rule neox[] = {{"token_embd", "gpt_neox.embed_in", PLAIN}
                                       {"ffn_up", "mlp.dense_h_to_4h", PLAIN},
                                       {"ffn_down", "mlp.dense_4h_to_h", PLAIN},
                                       END};
-static const struct hf_rule falcon7[] = {{"token_embd", "transformer.word_embeddings", PLAIN},
-                                         {"output_norm", "transformer.ln_f", PLAIN},
-                                         {"attn_qkv", "self_attention.query_key_value", GROUP_QKV},
-                                         {"attn_output", "self_attention.dense", PLAIN},
-                                         {"ffn_up", "mlp.dense_h_to_4h", PLAIN},
-                                         {"ffn_down", "mlp.dense_4h_to_h", PLAIN},
-                                         END};
 static const struct hf_rule falcon40[] = {{"token_embd", "transformer.word_embeddings", PLAIN},
                                           {"output_norm", "transformer.ln_f", PLAIN},
                                           {"attn_norm", "ln_mlp", PLAIN},
@@ -127,6 +120,7 @@ static const struct hf_rule falcon40[] = {{"token_embd", "transformer.word_embed
                                           {"ffn_up", "mlp.dense_h_to_4h", PLAIN},
                                           {"ffn_down", "mlp.dense_4h_to_h", PLAIN},
                                           END};
+/* Falcon 7B, and Bloom, which has one tensor more. */
 static const struct hf_rule bloom[] = {
     {"token_embd", "transformer.word_embeddings", PLAIN},
     {"token_embd_norm", "transformer.word_embeddings_layernorm", PLAIN},
@@ -411,7 +405,7 @@ static const struct hf_family families[] = {
     {"gptneox", "GPTNeoXForCausalLM", 0, "gpt_neox.layers.", neox, neox_set, NULL},
     {"gptneox-seq", "GPTNeoXForCausalLM", 0, "gpt_neox.layers.", neox, neox_set,
      "{\"rotary_pct\":1.0}"},
-    {"falcon-7b", "FalconForCausalLM", 0, "transformer.h.", falcon7, falcon_set,
+    {"falcon-7b", "FalconForCausalLM", 0, "transformer.h.", bloom, falcon_set,
      "{\"multi_query\":true,\"alibi\":false,\"parallel_attn\":true}"},
     {"falcon-40b", "FalconForCausalLM", 0, "transformer.h.", falcon40, falcon_set,
      "{\"new_decoder_architecture\":true}"},

@@ -390,10 +390,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_peak), /* first: before it the heap is small */
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_same_bits_recorded),
-        cmocka_unit_test(test_costs),
-        cmocka_unit_test(test_never_grows),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_same_bits_recorded),
+        cmocka_unit_test(test_costs),     cmocka_unit_test(test_never_grows),
         cmocka_unit_test(test_refusals),
     };
 
