@@ -6,8 +6,8 @@
                    [--load] [--models DIR] [--json FILE]
 
 Shapes are 0.6b, 1b, 8b, 30b-a3b, tiny; types are those of make_gguf. A model is written once, into
---models. PEER is [NAME=]PATH[ FLAGS], PATH a llama-bench with a llama-batched-bench beside it, or
-their folder; FLAGS go to both, as in "ik=/opt/ik/bin -rtr 1". One round runs skein and every peer
+--models. PEER is [NAME=]PATH[ FLAGS][ : FLAGS], PATH a llama-bench with a llama-batched-bench beside it,
+or their folder, with flags for the one and for the other: "ik=/opt/ik/bin -rtr 1 : -rtr". One round runs skein and every peer
 once, one after the other, in an order that turns with each round, so that what disturbs the box meets
 all of them; ratios are taken within a round, against the best peer of that round, and their median,
 least and most are printed. "of limit" is what skein bench says: the share of memory bandwidth or of
@@ -90,7 +90,9 @@ class Skein:
 
 class Peer:
     def __init__(self, options, text):
+        text, _, batched = text.partition(" : ")
         first, *self.flags = text.split()
+        self.batched_flags = batched.split()
         name, found, path = first.rpartition("=")
         if os.path.isdir(path):
             path = os.path.join(path, "llama-bench")
@@ -140,7 +142,7 @@ class Peer:
             output = run([self.batched, "-m", path, "-t", str(threads), "-c", str(room), "-npp",
                           str(max(context, 1)), "-ntg", str(self.options.generate), "-npl",
                           ",".join(map(str, sizes)), "-ctk", self.options.kv, "-ctv",
-                          self.options.kv, *self.flags])
+                          self.options.kv, *self.batched_flags])
             for line in output.splitlines():
                 cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
                 if len(cells) == 10 and cells[2].isdigit():
