@@ -30,8 +30,7 @@ enum status card_check(struct node_card *card)
     END(card->engine);
     END(card->isa);
     if (card->n_models > PROTO_MAX_MODELS || card->n_instances > PROTO_MAX_INSTANCES ||
-        card->n_holdings > PROTO_MAX_HOLDINGS ||
-        card->n_refused > PROTO_MAX_REFUSED)
+        card->n_holdings > PROTO_MAX_HOLDINGS || card->n_refused > PROTO_MAX_REFUSED)
         return STATUS_LIMIT;
     for (uint32_t i = 0; i < card->n_models; i++) {
         END(card->models[i].name);

@@ -173,7 +173,7 @@ void context_notice(const struct control *c, const struct planning *p,
 
     out[0] = '\0';
     if (n_ctx_tokens >= wanted) {
-        if (wanted < asked)
+        if (wanted < asked && asked > DEFAULT_CTX_TOKENS) /* not merely the default */
             text_set(out, size,
                      "%s has a context of %u tokens, fewer than the %u asked for: it was made for "
                      "no more",

@@ -27,7 +27,7 @@ struct control_model {
     uint64_t embed_bytes, head_bytes, head_active_bytes, scratch_bytes;
     double head_flops;
     uint64_t kv_bytes[KV_TYPE_COUNT]; /* of a token in all layers, for each type; 0: not known */
-    struct sample_params sampling; /* what the makers recommend, of the settings named here: */
+    struct sample_params sampling;    /* what the makers recommend, of the settings named here: */
     unsigned sampling_settings;
 };
 void control_model_free(struct control_model **model);

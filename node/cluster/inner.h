@@ -35,8 +35,9 @@ struct dialler {
     uint32_t n_tries; /* since it was last reached */
     struct control_address addresses[MAX_ADDRESSES];
     uint64_t next_us, backoff_us;
-    bool refused; /* in this round */
-    bool proven;  /* addresses[0] led to the right node once: it is not pushed out */
+    bool refused;    /* in this round */
+    bool backed_off; /* all addresses were tried in vain, at least once */
+    bool proven;     /* addresses[0] led to the right node once: it is not pushed out */
 };
 
 enum link_state { LINK_DIALLING, LINK_GREETING, LINK_UP, LINK_CLOSING, LINK_GONE };
@@ -280,9 +281,20 @@ void mesh_settle(struct control *c);
 void mesh_sweep(struct control *c);
 uint64_t mesh_wake(const struct control *c);
 
+/* dialler.c */
+#define STAGGER_US     (SECOND_US / 4) /* between two dials of one dialler */
+#define BACKOFF_MIN_US (SECOND_US / 4)
+bool dialler_add(struct dialler *d, const char *text); /* false: known */
+void dialler_prove(struct dialler *d, const char *text);
+void dialler_reset(struct dialler *d);
+void dialler_failed(struct control *c, struct dialler *d);
+bool dialler_due(const struct control *c, const struct dialler *d);
+uint64_t dialler_wake(const struct dialler *d);
+uint64_t jittered(struct control *c, uint64_t us);
+
 /* members.c */
 struct member *member_find(struct control *c, const uint8_t id[static PROTO_ID_BYTES]);
-struct member *member_get(struct control *c, const uint8_t id[static PROTO_ID_BYTES]);
+struct member *member_met(struct control *c, const uint8_t id[static PROTO_ID_BYTES]); /* proved */
 void member_seen(struct control *c, const uint8_t id[static PROTO_ID_BYTES], uint32_t n,
                  const struct control_address *addresses);
 void member_seed(struct control *c, const struct control_address *address);

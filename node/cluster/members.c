@@ -7,30 +7,32 @@
  *                          REFUSED ◄───────────── LOST ─┘
  *
  * Addresses come from discovery, from --peer (seeds: an address whose owner is not known yet) and
- * from other members (PEERS); truth comes only from the authenticated link. A dialler tries the
- * addresses in turn, 250 ms apart and at most two at once (as RFC 8305 has it), then rests: 0.25 s,
- * doubled each round up to 10 s, with jitter so that nodes do not meet in step; at least 10 s where
- * the other end holds another cluster key. The node with the larger id starts a little later, so
- * that two nodes that see each other at once seldom dial twice.
+ * from other members (PEERS); truth comes only from the authenticated link. How the addresses of
+ * one are tried: dialler.c. The node with the larger id starts a little later, so that two nodes
+ * that see each other at once seldom dial twice.
  *
  * PEERS go out when a link comes up (everyone alive, to the new one) and when somebody new is alive
  * (the new one, to everyone). The own card goes to all when it changes, at most every 200 ms.
  *
- * At most MAX_MEMBERS are known; the longest lost makes room. Nothing here fails loudly: no memory
- * for a member means that it is met later. */
+ * Discovery and PEERS are hearsay: anybody on the network can claim any id at any address. So those
+ * who have never been met are few (MAX_HEARSAY in all, MAX_PER_HOST behind one address), make room
+ * for one another only once each had its try, and always make room for a node that has proved who
+ * it is by a link. At most MAX_DIALS are under way, MAX_HEARSAY_DIALS of them to hearsay; whoever
+ * was tried least comes first. The address that a node was once reached at stays when others are
+ * pushed out. Of those who were met the longest lost makes room, at MAX_MEMBERS.
+ *
+ * Nothing here fails loudly: no memory for a member means that it is met later. A --peer that does
+ * not answer is told once. */
 #include "node/cluster/inner.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define STAGGER_US       (SECOND_US / 4)
-#define BACKOFF_MIN_US   (SECOND_US / 4)
-#define BACKOFF_MAX_US   (10 * SECOND_US)
-#define REFUSED_RESTS_US (15 * SECOND_US)
-#define LARGER_WAITS_US  (3 * SECOND_US / 10)
-#define CARD_EVERY_US    (SECOND_US / 5)
-#define CARD_IDLE_US     SECOND_US
-#define FORGET_AFTER_US  (600 * SECOND_US)
+#define LARGER_WAITS_US (3 * SECOND_US / 10)
+#define CARD_EVERY_US   (SECOND_US / 5)
+#define CARD_IDLE_US    SECOND_US
+#define FORGET_AFTER_US (600 * SECOND_US)
+enum { MAX_HEARSAY = 32, MAX_PER_HOST = 16, MAX_HEARSAY_DIALS = 12 };
 
 static const char *const member_names[] = {"self", "dialling", "alive", "lost", "refused"};
 static const uint32_t member_allowed[] = {
@@ -43,51 +45,7 @@ static const uint32_t member_allowed[] = {
 static const struct sm_table member_table = {"member", member_names, member_allowed,
                                              COUNT_OF(member_names)};
 
-/* ---------------------------------------------------------------- diallers */
-
-static bool dialler_add(struct dialler *d, const char *text)
-{
-    for (uint32_t i = 0; i < d->n_addresses; i++)
-        if (strcmp(d->addresses[i].text, text) == 0)
-            return false;
-    if (d->n_addresses == MAX_ADDRESSES) { /* the oldest goes */
-        memmove(d->addresses, d->addresses + 1, sizeof d->addresses - sizeof d->addresses[0]);
-        d->n_addresses--;
-        d->at -= d->at > 0;
-    }
-    text_set(d->addresses[d->n_addresses++].text, sizeof d->addresses[0].text, "%s", text);
-    return true;
-}
-
-static void dialler_reset(struct dialler *d)
-{
-    d->at = 0;
-    d->next_us = 0;
-    d->backoff_us = BACKOFF_MIN_US;
-    d->refused = false;
-}
-
-static uint64_t jittered(struct control *c, uint64_t us)
-{
-    return us * 3 / 4 + control_random(c) % (us / 2 + 1);
-}
-
-static void dialler_failed(struct control *c, struct dialler *d)
-{
-    if (d->at < d->n_addresses) {
-        d->next_us = c->now_us;
-    } else if (d->n_dials == 0) {
-        d->next_us = c->now_us + jittered(c, d->refused ? REFUSED_RESTS_US : d->backoff_us);
-        d->backoff_us = 2 * d->backoff_us < BACKOFF_MAX_US ? 2 * d->backoff_us : BACKOFF_MAX_US;
-        d->at = 0;
-        d->refused = false;
-    }
-}
-
-static bool dialler_due(const struct control *c, const struct dialler *d)
-{
-    return d->n_dials < 2 && d->at < d->n_addresses && c->now_us >= d->next_us;
-}
+/* ---------------------------------------------------------------- dials */
 
 static void dialler_go(struct control *c, struct dialler *d, struct member *member,
                        struct seed *seed)
@@ -99,6 +57,7 @@ static void dialler_go(struct control *c, struct dialler *d, struct member *memb
         return;
     d->at++;
     d->n_dials++;
+    d->n_tries++;
     link->dialler = d;
     link->member = member;
     link->seed = seed;
@@ -122,6 +81,10 @@ void dial_ended(struct control *c, struct mesh_link *link, enum status status, c
     if (link->seed) {
         link->seed->refused = status == STATUS_AUTH;
         text_set(link->seed->note, sizeof link->seed->note, "%s", why);
+        if (!link->seed->told)
+            act_notice(c, "--peer %s does not answer: %s; it is tried again", link->address.text,
+                       why);
+        link->seed->told = true;
     } else if (link->member && link->member->state != MEMBER_ALIVE) {
         struct member *m = link->member;
 
@@ -153,32 +116,67 @@ static bool member_in_use(const struct control *c, const struct member *m)
     return m->state == MEMBER_ALIVE;
 }
 
-/* Room for one more: the one not heard of for longest goes, if nothing hangs on it. */
-static bool members_make_room(struct control *c)
+/* Nothing but its own dials knows of somebody who was never met. */
+static void member_forget(struct control *c, uint32_t at)
+{
+    struct member *m = c->members[at];
+
+    for (uint32_t i = 0; i < c->n_links; i++) {
+        struct mesh_link *link = c->links[i];
+
+        if (link->member != m && link->dialler != &m->dialler)
+            continue;
+        link->member = NULL;
+        link->dialler = NULL;
+        if (link->state == LINK_DIALLING) /* else it found somebody else there, who is welcome */
+            mesh_fail(link, "not needed any more");
+    }
+    mem_free(m);
+    c->members[at] = c->members[--c->n_members];
+}
+
+/* The one not heard of for longest of those who were never met (and, unless proof wants the place,
+ * were tried), or of those who were and are not in use; MAX_MEMBERS: there is none. */
+static uint32_t member_oldest(const struct control *c, bool met, bool for_proof)
 {
     uint32_t oldest = MAX_MEMBERS;
 
-    if (c->n_members < MAX_MEMBERS)
-        return true;
-    for (uint32_t i = 0; i < c->n_members; i++)
-        if (!member_in_use(c, c->members[i]) &&
-            (oldest == MAX_MEMBERS || c->members[i]->seen_us < c->members[oldest]->seen_us))
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        const struct member *m = c->members[i];
+
+        if (m->met != met || (met && member_in_use(c, m)) ||
+            (!met && !for_proof && m->dialler.n_addresses && !m->dialler.backed_off))
+            continue;
+        if (oldest == MAX_MEMBERS || m->seen_us < c->members[oldest]->seen_us)
             oldest = i;
-    if (oldest == MAX_MEMBERS)
+    }
+    return oldest;
+}
+
+/* Room for one more. A link is proof of an id; without it, it is hearsay. */
+static bool members_make_room(struct control *c, bool proof)
+{
+    uint32_t n_hearsay = 0, at;
+
+    for (uint32_t i = 0; i < c->n_members; i++)
+        n_hearsay += !c->members[i]->met;
+    if (c->n_members < MAX_MEMBERS && (proof || n_hearsay < MAX_HEARSAY))
+        return true;
+    at = member_oldest(c, false, proof);
+    if (at == MAX_MEMBERS && proof)
+        at = member_oldest(c, true, proof);
+    if (at == MAX_MEMBERS)
         return false;
-    mem_free(c->members[oldest]);
-    c->members[oldest] = c->members[--c->n_members];
+    member_forget(c, at);
     return true;
 }
 
-struct member *member_get(struct control *c, const uint8_t id[static PROTO_ID_BYTES])
+static struct member *member_new(struct control *c, const uint8_t id[static PROTO_ID_BYTES],
+                                 bool proof)
 {
-    struct member *m = member_find(c, id);
+    struct member *m = members_make_room(c, proof) ? MEM_NEW(struct member) : NULL;
     char hex[9];
 
-    if (m || !members_make_room(c))
-        return m;
-    m = MEM_NEW(struct member);
     if (!m)
         return NULL;
     memcpy(m->id, id, PROTO_ID_BYTES);
@@ -194,10 +192,62 @@ struct member *member_get(struct control *c, const uint8_t id[static PROTO_ID_BY
     return m;
 }
 
+struct member *member_met(struct control *c, const uint8_t id[static PROTO_ID_BYTES])
+{
+    struct member *m = member_find(c, id);
+
+    if (!m)
+        m = member_new(c, id, true);
+    if (m)
+        m->met = true;
+    return m;
+}
+
+/* "10.0.0.7" of "10.0.0.7:8471". */
+static size_t host_length(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+
+    return colon ? (size_t)(colon - address) : strlen(address);
+}
+
+/* One address that claims to be many nodes. */
+static bool host_is_crowded(const struct control *c, const char *address)
+{
+    size_t n = host_length(address);
+    uint32_t n_there = 0;
+
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        const struct member *m = c->members[i];
+        bool there = false;
+
+        for (uint32_t k = 0; k < m->dialler.n_addresses && !m->met; k++) {
+            const char *other = m->dialler.addresses[k].text;
+
+            there |= host_length(other) == n && memcmp(other, address, n) == 0;
+        }
+        n_there += there;
+    }
+    return n_there >= MAX_PER_HOST;
+}
+
+static struct member *member_heard_of(struct control *c, const uint8_t id[static PROTO_ID_BYTES],
+                                      uint32_t n, const struct control_address *addresses)
+{
+    struct member *m = member_find(c, id);
+
+    if (m || id_equal(id, c->options.self_id))
+        return m;
+    for (uint32_t i = 0; i < n && i < MAX_ADDRESSES; i++)
+        if (host_is_crowded(c, addresses[i].text))
+            return NULL;
+    return member_new(c, id, false);
+}
+
 void member_seen(struct control *c, const uint8_t id[static PROTO_ID_BYTES], uint32_t n,
                  const struct control_address *addresses)
 {
-    struct member *m = id_equal(id, c->options.self_id) ? NULL : member_get(c, id);
+    struct member *m = member_heard_of(c, id, n, addresses);
     bool news = false;
 
     if (!m)
@@ -267,17 +317,22 @@ static void learn_address(struct member *m, const struct mesh_link *link)
 
     member_address(m, link, address, sizeof address);
     if (address[0])
-        (void)dialler_add(&m->dialler, address);
+        dialler_prove(&m->dialler, address);
 }
 
 static void peers_add(struct message *message, const struct member *m)
 {
     struct peer_address *peer = &message->peers.items[message->peers.n];
 
+    uint32_t n = m->dialler.n_addresses;
+
     memcpy(peer->node_id, m->id, PROTO_ID_BYTES);
-    for (uint32_t i = m->dialler.n_addresses; i > 0 && peer->n_addresses < PROTO_MAX_ADDRESSES; i--)
-        memcpy(peer->addresses[peer->n_addresses++], m->dialler.addresses[i - 1].text,
+    for (uint32_t i = 0; i < n && peer->n_addresses < PROTO_MAX_ADDRESSES; i++) {
+        uint32_t at = m->dialler.proven && i == 0 ? 0 : n - 1 - i + m->dialler.proven;
+
+        memcpy(peer->addresses[peer->n_addresses++], m->dialler.addresses[at].text,
                sizeof peer->addresses[0]);
+    }
     message->peers.n += peer->n_addresses > 0;
 }
 
@@ -396,20 +451,57 @@ static bool seed_rests(struct control *c, const struct seed *seed)
     return seed->self || (m && m->state == MEMBER_ALIVE);
 }
 
-void members_settle(struct control *c)
+/* How many dials are under way: all, and those to hearsay. */
+static uint32_t dials_count(const struct control *c, uint32_t *n_hearsay)
 {
-    for (uint32_t i = 0; i < c->n_members; i++) {
-        struct member *m = c->members[i];
+    uint32_t n = 0;
 
-        while (m->state != MEMBER_ALIVE && dialler_due(c, &m->dialler))
-            dialler_go(c, &m->dialler, m, NULL);
+    *n_hearsay = 0;
+    for (uint32_t i = 0; i < c->n_links; i++) {
+        const struct mesh_link *link = c->links[i];
+
+        if (link->state != LINK_DIALLING)
+            continue;
+        n++;
+        *n_hearsay += link->member && !link->member->met;
     }
+    return n;
+}
+
+/* Who is due and was tried least; the known and the seeds before hearsay. False: nobody. */
+static bool dial_next(struct control *c)
+{
+    struct member *member = NULL;
+    uint32_t n_hearsay;
+
+    if (dials_count(c, &n_hearsay) >= MAX_DIALS)
+        return false;
     for (uint32_t i = 0; i < c->n_seeds; i++) {
         struct seed *seed = c->seeds[i];
 
-        while (!seed_rests(c, seed) && dialler_due(c, &seed->dialler))
-            dialler_go(c, &seed->dialler, NULL, seed);
+        if (seed_rests(c, seed) || !dialler_due(c, &seed->dialler))
+            continue;
+        dialler_go(c, &seed->dialler, NULL, seed);
+        return true;
     }
+    for (uint32_t i = 0; i < c->n_members; i++) {
+        struct member *m = c->members[i];
+
+        if (m->state == MEMBER_ALIVE || !dialler_due(c, &m->dialler) ||
+            (!m->met && n_hearsay >= MAX_HEARSAY_DIALS))
+            continue;
+        if (!member || m->met > member->met ||
+            (m->met == member->met && m->dialler.n_tries < member->dialler.n_tries))
+            member = m;
+    }
+    if (member)
+        dialler_go(c, &member->dialler, member, NULL);
+    return member != NULL;
+}
+
+void members_settle(struct control *c)
+{
+    while (dial_next(c)) {}
     if ((c->card_dirty && c->now_us >= c->card_due_us) || c->now_us >= c->card_idle_due_us)
         card_tell(c);
 }
@@ -430,20 +522,20 @@ void members_sweep(struct control *c)
     c->n_members = n;
 }
 
-static uint64_t dialler_wake(const struct dialler *d)
-{
-    return d->n_dials < 2 && d->at < d->n_addresses ? d->next_us : NEVER_US;
-}
-
 uint64_t members_wake(const struct control *c)
 {
     uint64_t wake_us = c->card_dirty ? c->card_due_us : NEVER_US;
+    uint32_t n_hearsay, n_dials = dials_count(c, &n_hearsay);
 
     wake_us = c->card_idle_due_us < wake_us ? c->card_idle_due_us : wake_us;
+    if (n_dials >= MAX_DIALS) /* the end of one of them is an event */
+        return wake_us;
     for (uint32_t i = 0; i < c->n_members; i++) {
-        uint64_t due_us = dialler_wake(&c->members[i]->dialler);
+        const struct member *m = c->members[i];
+        uint64_t due_us = dialler_wake(&m->dialler);
 
-        if (c->members[i]->state != MEMBER_ALIVE && due_us < wake_us)
+        if (m->state != MEMBER_ALIVE && (m->met || n_hearsay < MAX_HEARSAY_DIALS) &&
+            due_us < wake_us)
             wake_us = due_us;
     }
     for (uint32_t i = 0; i < c->n_seeds; i++) {

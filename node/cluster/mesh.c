@@ -192,7 +192,7 @@ void mesh_opened(struct control *c, const struct control_event *event)
     sm_move(&link_table, &link->state, LINK_GREETING);
     link->since_us = link->heard_us = c->now_us;
     link->ping_us = c->now_us + PING_EVERY_US;
-    link->member = id_equal(id, c->options.self_id) ? NULL : member_get(c, id);
+    link->member = id_equal(id, c->options.self_id) ? NULL : member_met(c, id);
     if (!link->member)
         mesh_fail(link, "own address, or too many nodes");
     else if (link->outbound && has_own_link(c, link->member, link))

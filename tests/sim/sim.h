@@ -61,6 +61,7 @@ struct sim_node {
     char name[16], address[32];
     uint8_t id[PROTO_ID_BYTES];
     bool alive, foreign, stepping;
+    bool hangs; /* layers that are run now never come back; their threads end after 500 s */
     uint32_t incarnation;
     uint64_t memory_bytes, wake_us;
     uint32_t models; /* bit per model */
@@ -99,6 +100,7 @@ struct sim_options {
     double dial_fails, load_fails, stage_fails;
     double memory_fails; /* chance that one allocation of a step of a control fails */
     bool slow_loads;
+    uint64_t idle_close_us; /* 0: 12 s */
     bool trace;
     FILE *trace_to;
 };

@@ -247,6 +247,11 @@ static void run_stage(struct sim *sim, int index, struct control_action *action)
     if (sim_faults_on(sim) && sim_chance(sim, sim_options_of(sim)->stage_fails))
         (void)fault_set(&event.stage_done.fault, STATUS_INTERNAL, "the kernel failed");
     event.stage_done.pass = pass;
+    if (node->hangs) {
+        shard->busy_until_us = sim_now(sim) + 500 * SIM_SECOND;
+        control_pass_free(&pass);
+        return;
+    }
     if (shard->busy_until_us < sim_now(sim))
         shard->busy_until_us = sim_now(sim);
     shard->busy_until_us += work_time(sim, index, 1000 + 50 * m->n_rows);

@@ -268,12 +268,13 @@ static void make_card(struct sim *sim, int index, struct node_card *card)
 void sim_start(struct sim *sim, int index)
 {
     struct sim_node *node = &sim->nodes[index];
-    struct control_options options = {.n_ctx_tokens = SIM_CTX,
-                                      .n_slots = SIM_SLOTS,
-                                      .max_rows = 64,
-                                      .max_queue = 32,
-                                      .idle_close_us = 12 * SIM_SECOND,
-                                      .objective = PLAN_LATENCY};
+    struct control_options options = {
+        .n_ctx_tokens = SIM_CTX,
+        .n_slots = SIM_SLOTS,
+        .max_rows = 64,
+        .max_queue = 32,
+        .idle_close_us = sim->options.idle_close_us ? sim->options.idle_close_us : 12 * SIM_SECOND,
+        .objective = PLAN_LATENCY};
     struct control_event tick = {.kind = EVENT_TICK};
 
     assert(!node->alive);

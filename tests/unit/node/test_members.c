@@ -1,6 +1,8 @@
 /* Membership: dialling, the one link of a pair, life and death, and what is learnt from whom. */
 #include "tests/unit/node/rig.h"
 
+#include <stdio.h>
+
 static struct node_card own, other;
 
 static int setup(void **state)
@@ -343,7 +345,128 @@ static void a_changed_card_goes_to_all_but_not_too_often(void **state)
                      99); /* the last one counts */
 }
 
-static void at_most_64_members_and_the_living_stay(void **state)
+static void seed(struct rig *rig, const char *address)
+{
+    struct control_event event = {.kind = EVENT_SEED};
+
+    (void)snprintf(event.seed.text, sizeof event.seed.text, "%s", address);
+    rig_step(rig, &event);
+}
+
+static void seen_at(struct rig *rig, uint8_t id, uint8_t number, const char *address)
+{
+    struct control_event event = {.kind = EVENT_SEEN};
+
+    rig_id(event.seen.node_id, id);
+    event.seen.node_id[1] = number;
+    event.seen.n_addresses = 1;
+    (void)snprintf(event.seen.addresses[0].text, sizeof event.seen.addresses[0].text, "%s",
+                   address);
+    rig_step(rig, &event);
+}
+
+/* Records of nodes that do not exist, from all over the network. */
+static int forge(struct rig *rig, int n)
+{
+    char address[64];
+    int n_dials = 0;
+
+    for (int i = 0; i < n; i++) {
+        (void)snprintf(address, sizeof address, "10.1.%d.%d:8471", i / 200, i % 200);
+        seen_at(rig, 0x91, (uint8_t)i, address);
+        n_dials += rig_count(rig, ACTION_DIAL);
+        rig->now_us += 1000;
+    }
+    return n_dials;
+}
+
+static void forged_records_keep_nobody_out(void **state)
+{
+    struct rig *rig = *state;
+    struct member_view view;
+    uint32_t links[40];
+
+    (void)forge(rig, 200);
+    for (uint8_t i = 0; i < 40; i++)
+        links[i] = rig_member(rig, (uint8_t)(0x92 + i), &other);
+    for (uint8_t i = 0; i < 40; i++)
+        assert_true(rig_view(rig, (uint8_t)(0x92 + i), &view) && view.state == MEMBER_ALIVE);
+    (void)forge(rig, 200);
+    for (uint8_t i = 0; i < 40; i++)
+        assert_true(rig_view(rig, (uint8_t)(0x92 + i), &view) && view.state == MEMBER_ALIVE);
+    rig_closed(rig, links[7], STATUS_CLOSED, "");
+    assert_true(rig_view(rig, 0x99, &view) && view.state == MEMBER_LOST);
+    (void)forge(rig, 200); /* nor is anybody forgotten for them */
+    assert_true(rig_view(rig, 0x99, &view));
+}
+
+static void the_dials_of_a_flood_are_bounded(void **state)
+{
+    struct rig *rig = *state;
+    static const char known[] = "10.9.0.1:8471";
+    int n = forge(rig, 200);
+
+    for (int i = 0; i < 10; i++) {
+        rig_tick(rig, RIG_SECOND / 10);
+        n += rig_count(rig, ACTION_DIAL);
+    }
+    assert_in_range(n, 1, 12);
+    seed(rig, known); /* what a person asked for is dialled all the same */
+    assert_int_equal(rig_count(rig, ACTION_DIAL), 1);
+    assert_string_equal(rig_action(rig, ACTION_DIAL, 0)->dial.address.text, known);
+}
+
+static void one_address_is_not_believed_to_be_many_nodes(void **state)
+{
+    struct rig *rig = *state;
+    static struct member_view views[100];
+    char address[64];
+
+    for (int i = 0; i < 60; i++) {
+        (void)snprintf(address, sizeof address, "10.0.0.66:%d", 1000 + i);
+        seen_at(rig, 0x90, (uint8_t)i, address);
+    }
+    assert_int_equal(control_members(rig->control, views, 100), 17);
+}
+
+static void the_address_where_a_node_was_met_is_not_pushed_out(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &other); /* at 10.0.0.144:8471 */
+    char address[64];
+    bool again = false;
+
+    for (int i = 0; i < 30; i++) {
+        (void)snprintf(address, sizeof address, "10.1.1.%d:8471", i);
+        rig_seen(rig, 0x90, address);
+    }
+    rig_closed(rig, link, STATUS_CLOSED, "");
+    for (int i = 0; i < 10 && !again; i++) {
+        rig_tick(rig, RIG_SECOND / 10);
+        again = rig_action(rig, ACTION_DIAL, 0) &&
+                strcmp(rig_action(rig, ACTION_DIAL, 0)->dial.address.text, "10.0.0.144:8471") == 0;
+    }
+    assert_true(again);
+}
+
+static void a_peer_that_does_not_answer_is_told_once(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link;
+
+    seed(rig, "10.0.0.9:8471");
+    link = rig_action(rig, ACTION_DIAL, 0)->dial.link;
+    rig_closed(rig, link, STATUS_UNREACHABLE, "connection refused");
+    assert_int_equal(rig_count(rig, ACTION_NOTICE), 1);
+    assert_non_null(strstr(rig_action(rig, ACTION_NOTICE, 0)->notice, "10.0.0.9:8471"));
+    assert_non_null(strstr(rig_action(rig, ACTION_NOTICE, 0)->notice, "connection refused"));
+    rig_tick(rig, RIG_SECOND);
+    link = rig_action(rig, ACTION_DIAL, 0)->dial.link;
+    rig_closed(rig, link, STATUS_UNREACHABLE, "connection refused");
+    assert_int_equal(rig_count(rig, ACTION_NOTICE), 0);
+}
+
+static void hearsay_is_bounded_and_the_living_stay(void **state)
 {
     struct rig *rig = *state;
     struct member_view view;
@@ -358,7 +481,7 @@ static void at_most_64_members_and_the_living_stay(void **state)
         rig_step(rig, &event);
         rig->now_us += 1000;
     }
-    assert_int_equal(control_members(rig->control, views, 100), 65);
+    assert_int_equal(control_members(rig->control, views, 100), 34); /* own, living, hearsay */
     assert_true(rig_view(rig, 0x10, &view) && view.state == MEMBER_ALIVE);
     assert_true(link != 0);
 }
@@ -401,7 +524,12 @@ int main(void)
         T(a_seed_is_tried_for_ever_and_shown),
         T(members_tell_each_other_whom_they_know),
         T(a_changed_card_goes_to_all_but_not_too_often),
-        T(at_most_64_members_and_the_living_stay),
+        T(forged_records_keep_nobody_out),
+        T(the_dials_of_a_flood_are_bounded),
+        T(one_address_is_not_believed_to_be_many_nodes),
+        T(the_address_where_a_node_was_met_is_not_pushed_out),
+        T(a_peer_that_does_not_answer_is_told_once),
+        T(hearsay_is_bounded_and_the_living_stay),
         T(nonsense_on_a_link_closes_only_that_link),
     };
 
