@@ -7,11 +7,19 @@
  * thread that spins where another wants to compute makes both slow.
  *
  * A job is cut into chunks that threads take from one counter: a slow core takes fewer. Results
- * cannot depend on that, since a chunk's work is a function of its items only.
+ * cannot depend on that, since a chunk's work is a function of its items only. Nor is a worker
+ * waited for that has not come: on a busy box it may be a time slice away. So workers enter a job
+ * and leave it, and only those inside count.
  *
- * Happy path: the caller writes the job, raises `job`, wakes sleepers, works itself, waits until
- * `busy` is 0. Every worker passes through every job, if only to lower `busy`; so a job's fields
- * are never rewritten while someone may read them. Nothing can fail after pool_new. */
+ * All of that is one word, `state`: the number of the job, whether it is open, how many are inside.
+ *
+ *      closed --caller writes the job, opens--> open --no chunk left, caller closes--> closed
+ *      open: a worker that has not seen this number may enter (inside + 1); it leaves (inside - 1)
+ *      closed and nobody inside: the caller may write the next job
+ *
+ * So a job's fields are never written while someone may read them. Workers keep off the second
+ * threads of a core and the small cores where the process has enough others (cores.c). Nothing can
+ * fail after pool_new. */
 #include <assert.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -22,9 +30,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/kernels/cores.h"
 #include "engine/kernels/pool.h"
 
 enum { SPIN_PAUSES = 400, SPIN_YIELDS = 40, SPIN_MAX_NS = 40000 };
+/* state: inside in the low bits, then open, then the number. */
+enum { INSIDE = (1 << 11) - 1, OPEN = INSIDE + 1 };
 
 struct worker {
     struct pool *pool;
@@ -39,12 +50,12 @@ struct pool {
     pool_work *work;
     void *ctx;
     size_t n_items, chunk;
-    bool stop;
-    _Alignas(64) _Atomic uint32_t job;
+    _Atomic bool stop;
+    _Alignas(64) _Atomic uint32_t state;
     _Alignas(64) _Atomic size_t next;
-    _Alignas(64) _Atomic uint32_t busy;
     _Alignas(64) _Atomic uint32_t sleepers;
     _Atomic uint32_t caller_sleeps;
+    _Atomic uint32_t left; /* changes when the last one leaves while the caller sleeps */
 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen)
@@ -73,27 +84,36 @@ static void spin_pause(void)
 #endif
 }
 
-/* Waits a bounded time for *word to differ from `seen`; returns what it saw last. */
-static uint32_t spin_while(_Atomic uint32_t *word, uint32_t seen)
+/* A worker waits for a job that is open and not the one it has seen (the state without who is
+ * inside); the caller for the last one to leave. */
+static bool is_awaited(uint32_t state, bool caller, uint32_t seen)
 {
-    uint32_t value = seen;
+    if (caller)
+        return (state & INSIDE) == 0;
+    return (state & OPEN) != 0 && (state & ~(uint32_t)INSIDE) != seen;
+}
+
+/* Waits a bounded time; returns what it saw last. */
+static uint32_t spin(struct pool *pool, bool caller, uint32_t seen)
+{
+    uint32_t state = 0;
     for (int i = 0; i < SPIN_PAUSES; i++) {
-        value = atomic_load_explicit(word, memory_order_acquire);
-        if (value != seen)
-            return value;
+        state = atomic_load_explicit(&pool->state, memory_order_acquire);
+        if (is_awaited(state, caller, seen))
+            return state;
         spin_pause();
     }
     uint64_t deadline = now_ns() + SPIN_MAX_NS;
     for (int i = 0; i < SPIN_YIELDS && now_ns() < deadline; i++) {
         sched_yield();
         for (int j = 0; j < 20; j++) {
-            value = atomic_load_explicit(word, memory_order_acquire);
-            if (value != seen)
-                return value;
+            state = atomic_load_explicit(&pool->state, memory_order_acquire);
+            if (is_awaited(state, caller, seen))
+                return state;
             spin_pause();
         }
     }
-    return value;
+    return state;
 }
 
 static void take_chunks(struct pool *pool, uint32_t thread)
@@ -107,19 +127,39 @@ static void take_chunks(struct pool *pool, uint32_t thread)
     }
 }
 
-/* The sleeper counts itself before it looks again; the caller raises the number before it looks at
- * the count. Both are sequentially consistent, so one of them sees the other. */
+/* The sleeper counts itself before it looks again; the caller opens before it looks at the count.
+ * Both are sequentially consistent, so one of them sees the other. */
 static uint32_t await_job(struct pool *pool, uint32_t seen)
 {
-    uint32_t job = spin_while(&pool->job, seen);
-    while (job == seen) {
+    uint32_t state = spin(pool, false, seen);
+    while (!is_awaited(state, false, seen)) {
         atomic_fetch_add(&pool->sleepers, 1);
-        if (atomic_load(&pool->job) == seen)
-            futex_wait(&pool->job, seen);
+        state = atomic_load(&pool->state);
+        if (!is_awaited(state, false, seen))
+            futex_wait(&pool->state, state);
         atomic_fetch_sub(&pool->sleepers, 1);
-        job = atomic_load(&pool->job);
+        state = atomic_load(&pool->state);
     }
-    return job;
+    return state;
+}
+
+/* False where the job was closed first. */
+static bool enter(struct pool *pool, uint32_t state)
+{
+    uint32_t number = state & ~(uint32_t)INSIDE;
+    while ((state & ~(uint32_t)INSIDE) == number)
+        if (atomic_compare_exchange_weak(&pool->state, &state, state + 1))
+            return true;
+    return false;
+}
+
+static void leave(struct pool *pool)
+{
+    uint32_t before = atomic_fetch_sub(&pool->state, 1);
+    if ((before & INSIDE) == 1 && atomic_load(&pool->caller_sleeps) != 0) {
+        atomic_fetch_add(&pool->left, 1);
+        futex_wake(&pool->left);
+    }
 }
 
 static void *worker_main(void *arg)
@@ -128,35 +168,34 @@ static void *worker_main(void *arg)
     struct pool *pool = self->pool;
     uint32_t seen = 0;
     for (;;) {
-        seen = await_job(pool, seen);
-        if (pool->stop)
+        uint32_t state = await_job(pool, seen);
+        if (atomic_load(&pool->stop))
             return NULL;
+        seen = state & ~(uint32_t)INSIDE;
+        if (!enter(pool, state))
+            continue;
         take_chunks(pool, self->index);
-        if (atomic_fetch_sub(&pool->busy, 1) == 1 && atomic_load(&pool->caller_sleeps) != 0)
-            futex_wake(&pool->busy);
+        leave(pool);
     }
 }
 
-static void announce(struct pool *pool)
+static void open_job(struct pool *pool)
 {
-    atomic_fetch_add(&pool->job, 1);
+    atomic_fetch_add(&pool->state, OPEN);
     if (atomic_load(&pool->sleepers) != 0)
-        futex_wake(&pool->job);
+        futex_wake(&pool->state);
 }
 
-static void await_workers(struct pool *pool)
+/* Adding OPEN to an open state carries into the number. */
+static void close_job(struct pool *pool)
 {
-    uint32_t busy = atomic_load(&pool->busy);
-    while (busy != 0) {
-        busy = spin_while(&pool->busy, busy);
-        if (busy == 0)
-            return;
+    atomic_fetch_add(&pool->state, OPEN);
+    while ((spin(pool, true, 0) & INSIDE) != 0) {
         atomic_store(&pool->caller_sleeps, 1);
-        busy = atomic_load(&pool->busy);
-        if (busy != 0)
-            futex_wait(&pool->busy, busy);
+        uint32_t left = atomic_load(&pool->left);
+        if ((atomic_load(&pool->state) & INSIDE) != 0)
+            futex_wait(&pool->left, left);
         atomic_store(&pool->caller_sleeps, 0);
-        busy = atomic_load(&pool->busy);
     }
 }
 
@@ -175,10 +214,9 @@ void pool_run(struct pool *pool, size_t n_items, size_t chunk, pool_work *work, 
     pool->n_items = n_items;
     pool->chunk = chunk;
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->busy, pool->n_threads - 1, memory_order_relaxed);
-    announce(pool);
+    open_job(pool);
     take_chunks(pool, 0);
-    await_workers(pool);
+    close_job(pool);
 }
 
 enum status pool_new(uint32_t n_threads, struct pool **out)
@@ -188,6 +226,9 @@ enum status pool_new(uint32_t n_threads, struct pool **out)
     if (pool == NULL)
         return STATUS_NO_MEMORY;
     *pool = (struct pool){.n_threads = n_threads == 0 ? 1 : n_threads};
+    assert(pool->n_threads <= INSIDE);
+    cpu_set_t cores;
+    bool some = cores_choose(pool->n_threads, &cores);
     pool->workers = MEM_NEW_N(struct worker, pool->n_threads);
     if (pool->workers == NULL) {
         mem_free(pool);
@@ -202,6 +243,8 @@ enum status pool_new(uint32_t n_threads, struct pool **out)
             return status_from_errno(error);
         }
         pool->n_started++;
+        if (some)
+            pthread_setaffinity_np(w->thread, sizeof cores, &cores);
     }
     *out = pool;
     return STATUS_OK;
@@ -212,8 +255,8 @@ void pool_free(struct pool **pool)
     struct pool *p = *pool;
     if (p == NULL)
         return;
-    p->stop = true;
-    announce(p);
+    atomic_store(&p->stop, true);
+    open_job(p);
     for (uint32_t i = 1; i <= p->n_started; i++)
         pthread_join(p->workers[i].thread, NULL);
     mem_free(p->workers);

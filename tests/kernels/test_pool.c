@@ -6,10 +6,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
 
+#include "engine/kernels/cores.h"
 #include "engine/kernels/pool.h"
 
 enum { ITEMS = 1000 };
@@ -95,6 +97,66 @@ static void pools_start_and_stop(void **state)
     }
 }
 
+/* The caller does not wait for workers that have not come: with many more of them than processors,
+ * jobs of no work take far less than the time slices that would pass until all had run. */
+static void late_workers_hold_nobody_up(void **state)
+{
+    (void)state;
+    enum { JOBS = 2000, THREADS = 200 };
+    struct pool *pool = NULL;
+    static struct tally t;
+    struct timespec begin, end;
+    assert_int_equal(pool_new(THREADS, &pool), STATUS_OK);
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (int i = 0; i < JOBS; i++) {
+        t = (struct tally){.n_threads = THREADS, .chunk = 1};
+        pool_run(pool, 2, 1, count, &t);
+        assert_int_equal(t.plain[0], 1);
+        assert_int_equal(t.plain[1], 1);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    pool_free(&pool);
+    assert_true(end.tv_sec - begin.tv_sec < 5);
+}
+
+static void the_better_processors_are_picked(void **state)
+{
+    (void)state;
+    /* two fast cores of two threads, two slow ones; as a system may number them */
+    static const struct core box[] = {{0, 0, 900}, {1, 0, 1000}, {2, 0, 400},
+                                      {3, 0, 400}, {4, 1, 900},  {5, 1, 1000}};
+    static const uint32_t order[] = {1, 0, 2, 3, 5, 4};
+    for (uint32_t n = 1; n <= 6; n++) {
+        struct core cores[6];
+        cpu_set_t set;
+        memcpy(cores, box, sizeof box);
+        assert_int_equal(cores_pick(cores, 6, n, &set), n < 6);
+        for (uint32_t i = 0; n < 6 && i < 6; i++)
+            assert_int_equal(CPU_ISSET(order[i], &set) != 0, i < n);
+    }
+}
+
+static void only_allowed_processors_are_chosen(void **state)
+{
+    (void)state;
+    cpu_set_t before, one, set;
+    size_t first = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    while (!CPU_ISSET(first, &before))
+        first++;
+    if (CPU_COUNT(&before) > 1) {
+        assert_true(cores_choose(1, &set));
+        CPU_AND(&one, &set, &before);
+        assert_true(CPU_EQUAL(&one, &set) && CPU_COUNT(&set) == 1);
+    }
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    assert_false(cores_choose(1, &set));
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+    assert_false(cores_choose((uint32_t)CPU_COUNT(&before), &set));
+}
+
 static double cpu_seconds(void)
 {
     struct timespec t;
@@ -131,9 +193,14 @@ static void memory_may_run_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_item_runs_once), cmocka_unit_test(pools_live_side_by_side),
-        cmocka_unit_test(pools_start_and_stop), cmocka_unit_test(idle_workers_sleep),
+        cmocka_unit_test(every_item_runs_once),
+        cmocka_unit_test(pools_live_side_by_side),
+        cmocka_unit_test(pools_start_and_stop),
+        cmocka_unit_test(idle_workers_sleep),
         cmocka_unit_test(memory_may_run_out),
+        cmocka_unit_test(late_workers_hold_nobody_up),
+        cmocka_unit_test(the_better_processors_are_picked),
+        cmocka_unit_test(only_allowed_processors_are_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
