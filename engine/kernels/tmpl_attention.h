@@ -297,36 +297,49 @@ static void load_scales(const uint8_t *part, size_t n, float *out)
         vf_store(out + i, vf_half(part + 2 * i));
 }
 
-/* Keys that lie by token, turned. */
+/* LANES keys that lie by token as floats; past the end of the row zeros. */
+INLINE void load_key(const struct attend_tile *a, enum kv_type type, const uint8_t *codes, size_t t,
+                     size_t d, float *out)
+{
+    size_t n = a->head_k, size = type == KV_F16 ? 2 : 4;
+    uint8_t row[4 * LANES] = {0};
+    vf v;
+    if (d + LANES <= n) {
+        v = kv_load(type, codes, t * n + d);
+    } else {
+        memcpy(row, codes + (t * n + d) * size, (n - d) * size);
+        v = kv_load(type, row, 0);
+    }
+    if (type == KV_Q8_0)
+        v = vf_mul(v, vf_set(a->value_scales[t * (n / KV_BLOCK) + d / KV_BLOCK]));
+    vf_store(out, v);
+}
+
+/* Turned, a few values of all tokens at a time: what is written stays in the nearest cache. */
+INLINE void turn_keys(struct attend_tile *a, enum kv_type type, const uint8_t *codes)
+{
+    for (size_t d = 0; d < a->head_k; d += LANES) {
+        size_t n = a->head_k - d < LANES ? a->head_k - d : LANES;
+        float *out = a->keys + d * ATTEND_TOKENS;
+        for (size_t t = 0; t < ATTEND_TOKENS; t++) {
+            float x[LANES];
+            load_key(a, type, codes, t, d, x);
+            for (size_t i = 0; i < n; i++)
+                out[i * ATTEND_TOKENS + t] = x[i];
+        }
+    }
+}
+
 static void load_keys(struct attend_tile *a, const uint8_t *part)
 {
-    size_t n = a->head_k, blocks = n / KV_BLOCK;
-    const uint8_t *codes = part;
+    size_t blocks = a->head_k / KV_BLOCK;
     if (a->key_type == KV_Q8_0) {
         load_scales(part, blocks * ATTEND_TOKENS, a->value_scales);
-        codes += 2 * blocks * ATTEND_TOKENS;
-    }
-    for (size_t t = 0; t < ATTEND_TOKENS; t++) {
-        size_t d = 0;
-        for (; d + LANES <= n; d += LANES) {
-            float x[LANES];
-            vf v = a->key_type == KV_F16    ? kv_load(KV_F16, codes, t * n + d)
-                   : a->key_type == KV_Q8_0 ? kv_load(KV_Q8_0, codes, t * n + d)
-                                            : kv_load(KV_F32, codes, t * n + d);
-            if (a->key_type == KV_Q8_0)
-                v = vf_mul(v, vf_set(a->value_scales[t * blocks + d / KV_BLOCK]));
-            vf_store(x, v);
-            for (size_t i = 0; i < LANES; i++)
-                a->keys[(d + i) * ATTEND_TOKENS + t] = x[i];
-        }
-        for (; d < n; d++) {
-            uint8_t row[4 * LANES] = {0};
-            float x[LANES];
-            size_t size = a->key_type == KV_F16 ? 2 : 4;
-            memcpy(row, codes + (t * n + d) * size, size);
-            vf_store(x, a->key_type == KV_F16 ? kv_load(KV_F16, row, 0) : kv_load(KV_F32, row, 0));
-            a->keys[d * ATTEND_TOKENS + t] = x[0];
-        }
+        turn_keys(a, KV_Q8_0, part + 2 * blocks * ATTEND_TOKENS);
+    } else if (a->key_type == KV_F16) {
+        turn_keys(a, KV_F16, part);
+    } else {
+        turn_keys(a, KV_F32, part);
     }
 }
 

@@ -15,6 +15,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+enum { N_WHOLE = 5 }; /* matrices that belong to no layer */
+
 typedef int range_call(const void *data, size_t n_bytes);
 
 struct range_walk {
@@ -45,10 +47,11 @@ static void walk_weights(struct range_walk *walk, struct weight *const *weights,
 static void walk_shard(struct range_walk *walk, const struct shard *shard)
 {
     const struct hparams *hp = &shard->model->hparams;
-    struct weight *const whole[] = {shard->token_embd, shard->separate_head, shard->positions,
-                                    shard->input_embd, shard->input_projection};
+    struct weight *const whole[N_WHOLE] = {shard->token_embd, shard->separate_head,
+                                           shard->positions, shard->input_embd,
+                                           shard->input_projection};
 
-    walk_weights(walk, whole, COUNT_OF(whole));
+    walk_weights(walk, whole, N_WHOLE);
     for (uint32_t i = 0; shard->layers && i < shard->spec.layer_end - shard->spec.layer_begin;
          i++) {
         const struct layer_weights *layer = &shard->layers[i];
