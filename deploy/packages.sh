@@ -21,7 +21,8 @@ APT_BUILD="gcc libc6-dev make cmake ninja-build ccache pkg-config|pkgconf libuv1
     protobuf-c-compiler libsodium-dev libopenblas-pthread-dev|libopenblas-dev|libopenblas-serial-dev
     libmdnsd-dev libmicrohttpd-dev libjansson-dev libpcre2-dev libutf8proc-dev
     libcurl4-openssl-dev|libcurl4-gnutls-dev"
-APT_TEST="libcmocka-dev python3 clang clang-format clang-tidy shellcheck iproute2 tcpdump util-linux"
+APT_TEST="libcmocka-dev python3 clang clang-format clang-tidy shellcheck iproute2 tcpdump util-linux
+    qemu-user"
 
 DNF_BUILD="gcc make cmake ninja-build ccache pkgconf-pkg-config libuv-devel protobuf-c-devel
     protobuf-c-compiler libsodium-devel openblas-devel mdnsd-devel libmicrohttpd-devel jansson-devel

@@ -1,15 +1,17 @@
 /* Which engines this box has, and what the box is.
  *
- * native is always there, at worst as generic C; openblas is linked in. Either can still be
- * unavailable where SKEIN_ISA forces an instruction set that the processor lacks: then the reason
- * is told, and nothing else is taken instead. Cores and memory are those that this process may use:
- * the affinity mask and the quotas of control groups (version 2, then 1) count, since a container
- * sees the whole machine in /proc.
+ * native is always there, at worst as generic C; openblas is linked in, and is taken by itself
+ * where native would be generic C, which is said once. Either can still be unavailable where
+ * SKEIN_ISA forces an instruction set that the processor lacks: then the reason is told, and
+ * nothing else is taken instead. Cores and memory are those that this process may use: the affinity
+ * mask and the quotas of control groups (version 2, then 1) count, since a container sees the whole
+ * machine in /proc.
  *
  * Source: Linux cgroup-v1 and cgroup-v2 documentation, proc(5), sched_getaffinity(2). */
 #include <cblas.h>
 #include <limits.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 
 #include "engine/kernels/cpu.h"
 #include "engine/kernels/kernels.h"
+#include "proto/base/log.h"
 
 static const char *const names[ENGINE_COUNT] = {
     [ENGINE_NATIVE] = "native",
@@ -204,6 +207,13 @@ const char *engine_blas_core(void)
     return openblas_get_corename();
 }
 
+static bool isa_is_forced(void)
+{
+    const char *forced = getenv("SKEIN_ISA");
+
+    return forced && *forced && strcmp(forced, "auto") != 0;
+}
+
 /* Kernels of the other family of processors are no news. */
 static bool isa_is_ours(enum isa isa)
 {
@@ -219,8 +229,7 @@ static bool isa_is_ours(enum isa isa)
 size_t engine_isas(struct engine_isa out[static ENGINE_MAX_ISAS])
 {
     enum isa used = ISA_COUNT;
-    const char *forced = getenv("SKEIN_ISA");
-    bool is_forced = forced && *forced && strcmp(forced, "auto") != 0;
+    bool is_forced = isa_is_forced();
     size_t n = 0;
 
     if (isa_choose(&used, NULL) != STATUS_OK)
@@ -283,13 +292,39 @@ void engine_detect(struct engine_report out[static ENGINE_COUNT])
              openblas_get_corename(), cores, cores == 1 ? "" : "s");
 }
 
+/* Plain C is the last resort: where the processor has no instruction set that native's kernels
+ * know, OpenBLAS, which knows older ones, is several times faster at prompts. */
+static enum engine_kind first_choice(enum isa best, bool isa_is_forced)
+{
+    return best == ISA_GENERIC && !isa_is_forced ? ENGINE_OPENBLAS : ENGINE_NATIVE;
+}
+
+static enum status choose_automatically(const struct engine_report reports[static ENGINE_COUNT],
+                                        enum engine_kind *out, struct fault *fault)
+{
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    enum engine_kind first = first_choice(cpu_best(), isa_is_forced());
+
+    if (!reports[first].available)
+        return fault_set(fault, STATUS_UNSUPPORTED, "no engine is available: %s",
+                         reports[first].detail);
+    *out = first;
+    if (first != ENGINE_NATIVE && !atomic_flag_test_and_set(&told))
+        log_event(LOG_WARN, "engine",
+                  "this processor has none of the instruction sets that native is made for, so "
+                  "openblas is taken; --engine native forces its plain C");
+    return STATUS_OK;
+}
+
 enum status engine_choose(const char *forced, enum engine_kind *out, struct fault *fault)
 {
     struct engine_report reports[ENGINE_COUNT];
-    bool automatic = forced == NULL || forced[0] == '\0' || strcmp(forced, "auto") == 0;
+
     engine_detect(reports);
+    if (forced == NULL || forced[0] == '\0' || strcmp(forced, "auto") == 0)
+        return choose_automatically(reports, out, fault);
     for (int i = 0; i < ENGINE_COUNT; i++) {
-        if (automatic ? !reports[i].available : strcmp(forced, reports[i].name) != 0)
+        if (strcmp(forced, reports[i].name) != 0)
             continue;
         if (!reports[i].available)
             return fault_set(fault, STATUS_UNSUPPORTED, "engine %s is not available: %s", forced,
@@ -297,9 +332,6 @@ enum status engine_choose(const char *forced, enum engine_kind *out, struct faul
         *out = reports[i].kind;
         return STATUS_OK;
     }
-    if (automatic)
-        return fault_set(fault, STATUS_UNSUPPORTED, "no engine is available: %s",
-                         reports[0].detail);
     return fault_set(fault, STATUS_NOT_FOUND,
                      "unknown engine \"%.64s\": the engines are native and openblas", forced);
 }

@@ -46,9 +46,9 @@ const char *engine_blas_build(void);
 const char *engine_blas_core(void);
 /* Fills ENGINE_COUNT reports, in the order of automatic choice. */
 void engine_detect(struct engine_report out[static ENGINE_COUNT]);
-/* forced: a name, or NULL / "" / "auto" for the first available. A forced engine never falls back.
- * Errors: NOT_FOUND for an unknown name (the sentence lists the names), UNSUPPORTED with the
- * reason. */
+/* forced: a name, or NULL / "" / "auto": native, or openblas where the processor has none of
+ * native's instruction sets (told once in the log). A forced engine never falls back. Errors:
+ * NOT_FOUND for an unknown name (the sentence lists the names), UNSUPPORTED with the reason. */
 enum status engine_choose(const char *forced, enum engine_kind *out, struct fault *fault) MUST_USE;
 const char *engine_name(enum engine_kind kind);
 
