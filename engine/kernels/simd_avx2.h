@@ -219,6 +219,20 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
     _mm_storel_epi64((__m128i_u *)p, _mm_packs_epi16(half, half));
 }
 
+/* Over the lanes. */
+INLINE float vf_largest(vf a)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+INLINE uint32_t vi_sum(vi a)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
 /* ---- for tmpl_attention.h */
 
 #define ATTEND_BLOCK 4 /* queries that share a load */

@@ -227,6 +227,16 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
     _mm_storeu_si128((__m128i_u *)p, _mm512_cvtsepi32_epi8(a));
 }
 
+/* Over the lanes. */
+INLINE float vf_largest(vf a)
+{
+    return _mm512_reduce_max_ps(a);
+}
+INLINE uint32_t vi_sum(vi a)
+{
+    return (uint32_t)_mm512_reduce_add_epi32(a);
+}
+
 /* ---- for tmpl_attention.h */
 
 #define ATTEND_BLOCK 8  /* queries that share a load */

@@ -269,6 +269,22 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
     p[i] = a.b[4 * i];
 }
 
+/* Over the lanes. */
+INLINE float vf_largest(vf a)
+{
+    float most = a.f[0];
+    EACH(i, 16)
+    most = a.f[i] > most ? a.f[i] : most;
+    return most;
+}
+INLINE uint32_t vi_sum(vi a)
+{
+    uint32_t sum = 0;
+    EACH(i, 16)
+    sum += (uint32_t)lane_get(&a, i);
+    return sum;
+}
+
 /* ---- for tmpl_attention.h */
 
 #define ATTEND_BLOCK 4

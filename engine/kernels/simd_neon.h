@@ -247,6 +247,16 @@ INLINE void vi_store_bytes(uint8_t *p, vi v)
     vst1_s8((int8_t *)p, vqmovn_s16(narrow));
 }
 
+/* Over the lanes. */
+INLINE float vf_largest(vf v)
+{
+    return vmaxvq_f32(vmaxq_f32(v.a, v.b));
+}
+INLINE uint32_t vi_sum(vi v)
+{
+    return (uint32_t)vaddvq_s32(vaddq_s32(v.a, v.b));
+}
+
 /* ---- for tmpl_attention.h */
 
 #define ATTEND_BLOCK 4 /* queries that share a load */

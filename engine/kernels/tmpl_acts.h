@@ -128,34 +128,29 @@ INLINE vi vi_round(vf x)
 /* One row and 32 columns into place t of the record. */
 static void quantize_block(const float *x, uint8_t *rec, size_t nt, size_t t)
 {
-    vf v[ACT_BLOCK / LANES], most = vf_set(0.0f);
-    float lanes[LANES], largest = 0.0f;
-    for (int i = 0; i < ACT_BLOCK / LANES; i++) {
+    enum { REGISTERS = ACT_BLOCK / LANES };
+    vf v[REGISTERS], most = vf_set(0.0f);
+    UNROLL for (int i = 0; i < REGISTERS; i++)
+    {
         v[i] = vf_load(x + i * LANES);
-        most = vf_max(most, vf_abs(v[i]));
+        most = vf_max(vf_abs(v[i]), most);
     }
-    vf_store(lanes, most);
-    for (int i = 0; i < LANES; i++)
-        largest = lanes[i] > largest ? lanes[i] : largest;
-    float scale = largest / 127.0f;
+    float largest = vf_largest(most), scale = largest / 127.0f;
     float inverse = largest > 0x1p-120f ? 127.0f / largest : 0.0f;
-    uint8_t *q = rec + ACT_BLOCK * t;
-    for (int i = 0; i < ACT_BLOCK / LANES; i++)
-        vi_store_bytes(q + i * LANES, vi_round(vf_mul(v[i], vf_set(inverse))));
-    int32_t low = 0, high = 0;
-    for (int i = 0; i < 16; i++) {
-        low += (int8_t)q[i];
-        high += (int8_t)q[i + 16];
+    vi half[2] = {vi_zero(), vi_zero()};
+    UNROLL for (int i = 0; i < REGISTERS; i++)
+    {
+        vi q = vi_round(vf_mul(v[i], vf_set(inverse)));
+        vi_store_bytes(rec + ACT_BLOCK * t + (size_t)i * LANES, q);
+        half[2 * i / REGISTERS] = vi_add(half[2 * i / REGISTERS], q);
     }
-    int32_t all = -(low + high);
-    float scaled = scale * (float)(low + high);
-    low = -low;
-    high = -high;
+    uint32_t low = vi_sum(half[0]), high = vi_sum(half[1]);
+    float scaled = scale * (float)(int32_t)(low + high);
+    uint32_t sums[3] = {-(low + high), -low, -high};
     uint8_t *tail = rec + ACT_BLOCK * nt + 4 * t;
     memcpy(tail, &scale, 4);
-    memcpy(tail + 4 * nt, &all, 4);
-    memcpy(tail + 8 * nt, &low, 4);
-    memcpy(tail + 12 * nt, &high, 4);
+    for (size_t i = 0; i < 3; i++)
+        memcpy(tail + 4 * nt * (i + 1), &sums[i], 4);
     memcpy(tail + 16 * nt, &scaled, 4);
 }
 

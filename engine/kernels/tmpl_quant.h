@@ -61,17 +61,27 @@ INLINE void fetch_ahead(const uint8_t *at, int bytes, int i, int n, int nt)
 
 typedef void tile_of_group(struct panel p, const uint8_t *rec, size_t nt, float *y, size_t ldy);
 
-/* A group comes from memory once: while it is in the cache, all tiles pass over it. */
+/* The rows of x go in blocks whose records stay in the second cache, and a group comes from memory
+ * once for all tiles of a block. Blocks are of whole tiles, as they were prepared. */
+enum { BLOCK_BYTES = 384 << 10 };
+
 static void quant_panel(tile_of_group *tile, struct panel p, size_t n_groups, const uint8_t *acts,
                         size_t n, float *y, size_t ldy)
 {
     size_t rec_row_bytes = p.n_cols / ACT_BLOCK * ACT_BYTES;
-    for (; n_groups > 0; n_groups--, p.weights += p.stride, y += GROUP_ROWS) {
-        size_t nt;
-        for (size_t r = 0; r < n; r += nt) {
-            nt = tile_rows(n - r, QUANT_TILE);
-            for (p.sub = 0; p.sub < GROUP_ROWS; p.sub += LANES)
-                tile(p, acts + r * rec_row_bytes, nt, y + r * ldy + p.sub, ldy);
+    size_t block = (BLOCK_BYTES / rec_row_bytes / TILE_PIECE + 1) * TILE_PIECE, last;
+    const uint8_t *weights = p.weights;
+    for (size_t first = 0; first < n; first = last) {
+        last = n - first < block ? n : first + block;
+        p.weights = weights;
+        for (size_t g = 0; g < n_groups; g++, p.weights += p.stride) {
+            size_t nt;
+            for (size_t r = first; r < last; r += nt) {
+                nt = tile_rows(n - r, QUANT_TILE);
+                for (p.sub = 0; p.sub < GROUP_ROWS; p.sub += LANES)
+                    tile(p, acts + r * rec_row_bytes, nt, y + r * ldy + g * GROUP_ROWS + p.sub,
+                         ldy);
+            }
         }
     }
 }
