@@ -36,13 +36,14 @@ def words(text):
     return [part for part in text.split(",") if part]
 
 
-def run(command):
+def run(command, errors=False):
+    """Standard output; with `errors` what came on standard error behind it."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}: {last}")
-    return done.stdout
+    return done.stdout + (done.stderr if errors else "")
 
 
 def model_file(options, shape, kind):
@@ -142,7 +143,7 @@ class Peer:
             output = run([self.batched, "-m", path, "-t", str(threads), "-c", str(room), "-npp",
                           str(max(context, 1)), "-ntg", str(self.options.generate), "-npl",
                           ",".join(map(str, sizes)), "-ctk", self.options.kv, "-ctv",
-                          self.options.kv, *self.batched_flags])
+                          self.options.kv, *self.batched_flags], errors=True)
             for line in output.splitlines():
                 cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
                 if len(cells) == 10 and cells[2].isdigit():
