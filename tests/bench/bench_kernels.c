@@ -120,8 +120,10 @@ static void print_speed(uint32_t threads)
 
 int main(int argc, char **argv)
 {
-    static const enum tensor_type usual[] = {TENSOR_Q4_0, TENSOR_Q8_0, TENSOR_Q4_K, TENSOR_Q6_K,
-                                             TENSOR_F16,  TENSOR_BF16, TENSOR_F32};
+    static const enum tensor_type usual[] = {
+        TENSOR_Q4_0,  TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0,   TENSOR_Q2_K,
+        TENSOR_Q3_K,  TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K, TENSOR_IQ4_NL, TENSOR_IQ4_XS,
+        TENSOR_MXFP4, TENSOR_F16,  TENSOR_BF16, TENSOR_F32};
     uint32_t threads = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1;
     const char *name = argc > 2 ? argv[2] : "usual";
     uint32_t rows = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 2048;
