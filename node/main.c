@@ -18,7 +18,7 @@ static const struct {
     {&spec_run, run_command, NULL},
     {&spec_peers, peers_command, NULL},
     {&spec_plan, plan_command, NULL},
-    {&spec_models, models_command, "ls"},
+    {&spec_models, models_command, "models"},
     {&spec_key, key_command, NULL},
     {&spec_engines, engines_command, NULL},
     {&spec_inspect, inspect_command, NULL},

@@ -1,4 +1,4 @@
-/* skein peers and skein models: what the cluster is and what it has, as tables or JSON. */
+/* skein peers and skein ls: what the cluster is and what it has, as tables or JSON. */
 #include "node/cli/client.h"
 
 #include <string.h>
@@ -26,11 +26,12 @@ const struct command_spec spec_peers = {
     0};
 
 const struct command_spec spec_models = {
-    "models",
+    "ls",
     "",
     "Show the models that the nodes of the cluster have.",
     "Files that a node has and cannot run stand below the table, with the reason. "
-    "`skein ls` is the same. Any of the names can be given to `skein run` and `skein plan`, or as "
+    "`skein models` is the same. Any of the names can be given to `skein run` and `skein plan`, or "
+    "as "
     "\"model\" to the API.",
     options,
     COUNT_OF(options),

@@ -69,7 +69,7 @@ const struct command_spec spec_run = {
     "run",
     "MODEL [PROMPT]",
     "Ask a model; the answer is streamed.",
-    "MODEL is a name from `skein models`, or the path of a GGUF "
+    "MODEL is a name from `skein ls`, or the path of a GGUF "
     "file or a Hugging Face folder on this box. Without PROMPT it is "
     "read from standard input; on a terminal you chat: /clear starts again, /bye or "
     "Ctrl-D ends, Ctrl-C stops an answer.\n"

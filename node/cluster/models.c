@@ -159,7 +159,7 @@ enum status model_resolve(struct control *c, const char *name, bool here_only,
         if (n > 1)
             return fault_set(fault, STATUS_INVALID,
                              "%u models are meant by '%s'; give the whole name, or the hash that "
-                             "`skein models` shows",
+                             "`skein ls` shows",
                              n, name);
     }
     if (refused_find(c, name, here_only, fault))
