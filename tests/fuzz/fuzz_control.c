@@ -102,6 +102,10 @@ static void answer(struct world *w, struct control_action *action)
         event.shard.instance = action->load_shard.instance;
         w->refs[w->n_refs++ % 4] = action->load_shard.instance;
         break;
+    case ACTION_FREE_SHARD:
+        event.kind = EVENT_FREED;
+        event.freed = action->free_shard;
+        break;
     case ACTION_TOKENIZE:
         event.kind = EVENT_PROMPT;
         event.prompt.sequence = action->tokenize.sequence;
@@ -207,6 +211,8 @@ static void put_names(struct world *w, struct message *m, uint32_t peer, uint8_t
     }
     if (m->kind == MESSAGE_SUBMIT)
         m->submit.spec.ignore_end = how & 16; /* the codec only makes true booleans */
+    for (size_t i = 0; m->kind == MESSAGE_CARD && i < COUNT_OF(m->card.holdings); i++)
+        m->card.holdings[i].ready = how & 16;
     if (m->kind == MESSAGE_SUBMIT && how & 8)
         strcpy(m->submit.spec.model, "toy");
 }

@@ -281,7 +281,7 @@ static void put_fp4(struct writing *w, int layer, const char *part, const char *
     uint64_t dims[4] = {one->dims[2], rows, n_blocks, 16};
     uint64_t n = dims[0] * rows * n_blocks;
     uint8_t *codes = malloc(n * 16), *exponents = malloc(n);
-    char other[160];
+    char other[168];
 
     assert_int_equal(one->type, TENSOR_MXFP4);
     for (uint64_t r = 0; r < dims[0] * rows; r++) {
