@@ -185,7 +185,7 @@ def command_line(box):
     box.refuses(USAGE, "help")
     box.refuses(USAGE, "did you mean peers", "pers")
     box.refuses(USAGE, "did you mean --memory", "up", "--memroy", "8G")
-    for command in ("up", "run", "peers", "plan", "engines", "models", "bench", "key", "version"):
+    for command in ("up", "run", "peers", "plan", "engines", "ls", "convert", "bench", "key", "version"):
         box.refuses(USAGE, "--nonsense", command, "--nonsense")
         done = box.run(command, "--help")
         check(done.returncode == 0 and b"usage: skein " + command.encode() in done.stdout
