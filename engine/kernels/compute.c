@@ -11,7 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 1 << 20, FLOAT_GROUPS = 4 };
+enum { PIECE_BYTES = 1 << 17, FLOAT_GROUPS = 4 };
 
 enum status compute_new(enum engine_kind kind, uint32_t n_threads, struct compute **out,
                         struct fault *fault)
@@ -401,8 +401,8 @@ static void native_products(struct compute *c, const struct product *products, s
     }
     size_t units = job.starts[n_products], threads = pool_threads(c->pool);
     pool_run(c->pool, pieces, 1, prepare_pieces, &job);
-    /* A piece is long, for reading ahead begins anew with each; a slow core still takes fewer. */
-    size_t chunk = CHUNK_BYTES / (bytes / units + 1), fair = units / (threads * 4);
+    /* Pieces are short, so that threads end together; those of a thread follow one another. */
+    size_t chunk = PIECE_BYTES / (bytes / units + 1), fair = units / (threads * 4);
     chunk = chunk < fair ? chunk : fair;
     pool_run(c->pool, units, threads == 1 ? units : (chunk > 0 ? chunk : 1), run_units, &job);
 }

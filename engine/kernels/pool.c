@@ -6,14 +6,16 @@
  * The spin is short and its second half yields the core, because several nodes may share a box: a
  * thread that spins where another wants to compute makes both slow.
  *
- * A job is cut into chunks that threads take from one counter: a slow core takes fewer. Results
- * cannot depend on that, since a chunk's work is a function of its items only. Nor is a worker
+ * A job is cut into pieces, and each thread has a span of them, which it takes from the front: so
+ * it reads memory straight on, which is what a processor fetches ahead, and the same part in every
+ * pass. Who is done takes from the ends of others' spans: a slow core does less. Results cannot
+ * depend on that, since a piece's work is a function of its items only. Nor is a worker
  * waited for that has not come: on a busy box it may be a time slice away. So workers enter a job
  * and leave it, and only those inside count.
  *
  * All of that is one word, `state`: the number of the job, whether it is open, how many are inside.
  *
- *      closed --caller writes the job, opens--> open --no chunk left, caller closes--> closed
+ *      closed --caller writes the job, opens--> open --no piece left, caller closes--> closed
  *      open: a worker that has not seen this number may enter (inside + 1); it leaves (inside - 1)
  *      closed and nobody inside: the caller may write the next job
  *
@@ -43,16 +45,21 @@ struct worker {
     pthread_t thread;
 };
 
+/* Pieces that nobody has taken: the first in the high half, the one behind the last in the low. */
+struct span {
+    _Alignas(64) _Atomic uint64_t pieces;
+};
+
 struct pool {
     uint32_t n_threads;
     uint32_t n_started;
     struct worker *workers;
+    struct span *spans; /* [n_threads] */
     pool_work *work;
     void *ctx;
     size_t n_items, chunk;
     _Atomic bool stop;
     _Alignas(64) _Atomic uint32_t state;
-    _Alignas(64) _Atomic size_t next;
     _Alignas(64) _Atomic uint32_t sleepers;
     _Atomic uint32_t caller_sleeps;
     _Atomic uint32_t left; /* changes when the last one leaves while the caller sleeps */
@@ -116,14 +123,30 @@ static uint32_t spin(struct pool *pool, bool caller, uint32_t seen)
     return state;
 }
 
-static void take_chunks(struct pool *pool, uint32_t thread)
+/* From the front of the own span, or from the end of another's. */
+static bool take_piece(struct span *span, bool own, uint32_t *piece)
 {
-    for (;;) {
-        size_t begin = atomic_fetch_add_explicit(&pool->next, pool->chunk, memory_order_relaxed);
-        if (begin >= pool->n_items)
-            return;
-        size_t left = pool->n_items - begin;
-        pool->work(pool->ctx, begin, begin + (left < pool->chunk ? left : pool->chunk), thread);
+    uint64_t seen = atomic_load_explicit(&span->pieces, memory_order_relaxed), left;
+    do {
+        uint32_t first = (uint32_t)(seen >> 32), end = (uint32_t)seen;
+        if (first >= end)
+            return false;
+        *piece = own ? first : end - 1;
+        left = own ? seen + ((uint64_t)1 << 32) : seen - 1;
+    } while (!atomic_compare_exchange_weak_explicit(&span->pieces, &seen, left,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+static void take_pieces(struct pool *pool, uint32_t thread)
+{
+    uint32_t piece;
+    for (uint32_t i = 0; i < pool->n_threads; i++) {
+        uint32_t owner = thread + i < pool->n_threads ? thread + i : thread + i - pool->n_threads;
+        while (take_piece(&pool->spans[owner], i == 0, &piece)) {
+            size_t begin = piece * pool->chunk, left = pool->n_items - begin;
+            pool->work(pool->ctx, begin, begin + (left < pool->chunk ? left : pool->chunk), thread);
+        }
     }
 }
 
@@ -174,7 +197,7 @@ static void *worker_main(void *arg)
         seen = state & ~(uint32_t)INSIDE;
         if (!enter(pool, state))
             continue;
-        take_chunks(pool, self->index);
+        take_pieces(pool, self->index);
         leave(pool);
     }
 }
@@ -199,6 +222,18 @@ static void close_job(struct pool *pool)
     }
 }
 
+/* The caller's span comes first and is never empty. */
+static void share_pieces(struct pool *pool, size_t n_pieces)
+{
+    uint32_t n = pool->n_threads;
+    assert(n_pieces <= UINT32_MAX / 2);
+    for (uint64_t i = 0, begin = 0; i < n; i++) {
+        uint64_t end = ((i + 1) * n_pieces + n - 1) / n;
+        atomic_store_explicit(&pool->spans[i].pieces, begin << 32 | end, memory_order_relaxed);
+        begin = end;
+    }
+}
+
 void pool_run(struct pool *pool, size_t n_items, size_t chunk, pool_work *work, void *ctx)
 {
     assert(chunk > 0);
@@ -213,9 +248,9 @@ void pool_run(struct pool *pool, size_t n_items, size_t chunk, pool_work *work, 
     pool->ctx = ctx;
     pool->n_items = n_items;
     pool->chunk = chunk;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    share_pieces(pool, (n_items + chunk - 1) / chunk);
     open_job(pool);
-    take_chunks(pool, 0);
+    take_pieces(pool, 0);
     close_job(pool);
 }
 
@@ -230,7 +265,10 @@ enum status pool_new(uint32_t n_threads, struct pool **out)
     cpu_set_t cores;
     bool some = cores_choose(pool->n_threads, &cores);
     pool->workers = MEM_NEW_N(struct worker, pool->n_threads);
-    if (pool->workers == NULL) {
+    pool->spans = mem_aligned(64, pool->n_threads, sizeof *pool->spans);
+    if (pool->workers == NULL || pool->spans == NULL) {
+        mem_free(pool->workers);
+        mem_free(pool->spans);
         mem_free(pool);
         return STATUS_NO_MEMORY;
     }
@@ -260,6 +298,7 @@ void pool_free(struct pool **pool)
     for (uint32_t i = 1; i <= p->n_started; i++)
         pthread_join(p->workers[i].thread, NULL);
     mem_free(p->workers);
+    mem_free(p->spans);
     mem_free(p);
     *pool = NULL;
 }

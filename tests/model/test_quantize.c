@@ -121,7 +121,9 @@ static void test_same_bits(void **state)
         if (!tensor_encodes((enum tensor_type)t))
             continue;
         same_bits(plain, tensor_type_info(t)->name, ENGINE_NATIVE);
-        same_bits(plain, tensor_type_info(t)->name, ENGINE_OPENBLAS);
+        /* no layout of its own: one type of plain blocks and one of super-blocks tell all */
+        if (t == TENSOR_Q4_0 || t == TENSOR_Q4_K)
+            same_bits(plain, tensor_type_info(t)->name, ENGINE_OPENBLAS);
     }
     model_free(&plain);
     model_free(&demo);
