@@ -5,7 +5,7 @@
  * brought within the bounds that the reader announces, since the channel holds them. A message that
  * comes out is framed again and must come out the same.
  *
- * Memory: at most 64 MiB. */
+ * Memory: at most 66 MiB, one payload of the largest size and its message. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -54,7 +54,6 @@ void json_set_alloc_funcs(void *(*take)(size_t), void (*give)(void *)) __attribu
 
 static size_t held, most_held;
 static double most_seconds;
-static volatile sig_atomic_t alarmed; /* this input has had its second */
 
 static void *counted(void *p)
 {
@@ -114,19 +113,11 @@ static void *json_take(size_t size)
     return __wrap_mem_zeroed(1, size);
 }
 
-/* A machine that was stopped for a while, as virtual ones are, can count that as the processor's
- * time. So the first alarm only gives another quarter: what has not come back then is the input. */
 static void too_long(int signal)
 {
     static const char words[] = "fuzz: this input takes longer than a second\n";
-    const struct itimerval more = {.it_value.tv_usec = 250000};
 
     (void)signal;
-    if (!alarmed) {
-        alarmed = 1;
-        (void)setitimer(ITIMER_PROF, &more, NULL);
-        return;
-    }
     (void)!write(STDERR_FILENO, words, sizeof words - 1);
     abort();
 }
@@ -163,7 +154,6 @@ int __wrap_LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     begin();
     double start = processor_seconds();
-    alarmed = 0;
     (void)setitimer(ITIMER_PROF, &limit, NULL);
     int result = __real_LLVMFuzzerTestOneInput(data, size);
     (void)setitimer(ITIMER_PROF, &off, NULL);
