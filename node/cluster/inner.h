@@ -308,6 +308,7 @@ void members_sweep(struct control *c);
 uint64_t members_wake(const struct control *c);
 void card_changed(struct control *c);
 void card_idle_changed(struct control *c);
+void card_ready(struct control *c);
 
 /* models.c */
 /* The hash behind a name, or NOT_FOUND / INVALID with what there is. */

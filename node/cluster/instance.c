@@ -298,7 +298,7 @@ void instance_probed(struct control *c, struct instance *instance)
     instance->deadline_us = NEVER_US;
     instance->idle_us = c->now_us;
     scheduler_clear_slot(instance->scheduler, 0, c->now_us);
-    card_idle_changed(c);
+    card_ready(c);
     log_event(LOG_INFO, "instance", "ready model=%s stages=%u context=%u", instance->name,
               instance->n_stages, instance->n_ctx_tokens);
     if (instance->notice[0])

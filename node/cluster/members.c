@@ -421,6 +421,14 @@ void card_idle_changed(struct control *c)
         c->card_idle_due_us = c->now_us + CARD_IDLE_US;
 }
 
+/* An instance is READY: told in this step, so that on any link it comes before the first token, and
+ * who has seen an answer never plans anew what gave it. */
+void card_ready(struct control *c)
+{
+    card_changed(c);
+    c->card_due_us = c->now_us;
+}
+
 /* Links that have not been answered yet have had the old card, so they get the new one too. */
 static void card_tell(struct control *c)
 {

@@ -84,17 +84,22 @@ static struct instance_ref prepare(struct rig *rig, uint32_t link)
     return message->prepare.instance;
 }
 
+static void loaded(struct rig *rig, uint32_t link, const struct instance_ref *ref)
+{
+    outcome(rig, link, MESSAGE_PREPARED, ref, STATUS_OK, 0);
+    assert_non_null(rig_sent(rig, link, MESSAGE_LOAD));
+    assert_true(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.embed);
+    outcome(rig, link, MESSAGE_LOADED, ref, STATUS_OK, 0);
+    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
+    rig_shard_loads(rig, ref, STATUS_OK);
+}
+
 static struct instance_ref ready(struct rig *rig, uint32_t link)
 {
     struct instance_ref ref = prepare(rig, link);
     struct message *message;
 
-    outcome(rig, link, MESSAGE_PREPARED, &ref, STATUS_OK, 0);
-    assert_non_null(rig_sent(rig, link, MESSAGE_LOAD));
-    assert_true(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.embed);
-    outcome(rig, link, MESSAGE_LOADED, &ref, STATUS_OK, 0);
-    assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
-    rig_shard_loads(rig, &ref, STATUS_OK);
+    loaded(rig, link, &ref);
     rig_stage_done(rig, rig_pass_of(rig, ACTION_RUN_STAGE)); /* the probe */
     message = message_of(rig, link, MESSAGE_PASS);
     assert_int_equal(message->pass.n_rows, 1);
@@ -154,6 +159,21 @@ static void a_model_for_two_is_prepared_loaded_probed_and_used(void **state)
     assert_int_equal(rig_action(rig, ACTION_TEXT, 0)->text.n_tokens, 1);
     assert_memory_equal(rig_action(rig, ACTION_TEXT, 0)->text.payload + 4, "hi", 2);
     assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 1); /* on with the next token */
+}
+
+/* Or another node would plan it anew until the next card. */
+static void others_are_told_of_ready_before_anything_is_answered(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t link = rig_member(rig, 0x90, &rig_other);
+    struct message *card;
+
+    rig_pass_time(rig, RIG_SECOND, &link, 1); /* what was dirty is told */
+    (void)ready(rig, link);
+    card = rig_sent(rig, link, MESSAGE_CARD);
+    assert_non_null(card);
+    assert_int_equal(card->card.n_holdings, 1);
+    assert_true(card->card.holdings[0].ready);
 }
 
 static void request_with(struct rig *rig, uint64_t handle, const struct request_spec *spec)
@@ -499,6 +519,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, rig_teardown)
         T(a_model_for_two_is_prepared_loaded_probed_and_used),
+        T(others_are_told_of_ready_before_anything_is_answered),
         T(sampling_settings_reach_the_sampler),
         T(open_settings_are_the_models),
         T(a_bias_of_no_token_is_an_error),
