@@ -272,10 +272,11 @@ INLINE void vi_store_bytes(uint8_t *p, vi a)
 /* Over the lanes. */
 INLINE float vf_largest(vf a)
 {
-    float most = a.f[0];
-    EACH(i, 16)
-    most = a.f[i] > most ? a.f[i] : most;
-    return most;
+    for (int step = 8; step > 0; step /= 2) {
+        EACH(i, step)
+        a.f[i] = a.f[i] > a.f[i + step] ? a.f[i] : a.f[i + step];
+    }
+    return a.f[0];
 }
 INLINE uint32_t vi_sum(vi a)
 {
@@ -296,14 +297,6 @@ INLINE float vf_fold_sum(vf a)
     for (int step = 8; step > 0; step /= 2) {
         EACH(i, step)
         a.f[i] += a.f[i + step];
-    }
-    return a.f[0];
-}
-INLINE float vf_fold_max(vf a)
-{
-    for (int step = 8; step > 0; step /= 2) {
-        EACH(i, step)
-        a.f[i] = a.f[i] > a.f[i + step] ? a.f[i] : a.f[i + step];
     }
     return a.f[0];
 }

@@ -269,10 +269,6 @@ INLINE float vf_fold_sum(vf v)
     float32x2_t half = vadd_f32(vget_low_f32(all), vget_high_f32(all));
     return vget_lane_f32(vpadd_f32(half, half), 0);
 }
-INLINE float vf_fold_max(vf v)
-{
-    return vmaxvq_f32(vmaxq_f32(v.a, v.b));
-}
 INLINE void vf_store_half(uint8_t *p, vf v)
 {
     float16x8_t h = vcombine_f16(vcvt_f16_f32(v.a), vcvt_f16_f32(v.b));

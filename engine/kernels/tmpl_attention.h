@@ -120,7 +120,7 @@ INLINE float shape_scores(struct attend_tile *a, size_t q, uint32_t first)
         vf_store(a->scores[q] + t, s);
         most = vf_max(s, most);
     }
-    return vf_fold_max(most);
+    return vf_largest(most);
 }
 
 INLINE void see_page(struct attend_tile *a, size_t q, uint32_t first)
@@ -370,14 +370,14 @@ static void store_strided(const void *x, size_t size, size_t n, uint32_t token, 
 /* 32 values to codes; the scale as a half. The largest is divided by the scale as it is kept. */
 static void kv_quantize(const float *x, uint8_t *codes, uint8_t *scale)
 {
-    vf most = vf_set(0.0f), odd = vf_set(0.0f), magic = vf_set(12582912.0f);
+    vf most = vf_set(0.0f), odd = vf_set(0.0f);
     uint8_t half[2 * LANES];
     float kept[LANES];
     for (int i = 0; i < KV_BLOCK; i += LANES) {
         most = vf_max(vf_abs(vf_load(x + i)), most);
         odd = vf_fma(vf_load(x + i), vf_set(0.0f), odd);
     }
-    vf_store_half(half, vf_set(vf_fold_max(most) / 127.0f));
+    vf_store_half(half, vf_set(vf_largest(most) / 127.0f));
     vf_store(kept, vf_half(half));
     if (!(vf_fold_sum(odd) == 0.0f)) { /* NaN */
         half[0] = 0;
@@ -388,8 +388,7 @@ static void kv_quantize(const float *x, uint8_t *codes, uint8_t *scale)
     vf inverse = vf_set(kept[0] > 0.0f ? 1.0f / kept[0] : 0.0f);
     for (int i = 0; i < KV_BLOCK; i += LANES) {
         vf code = vf_min(vf_set(127.0f), vf_mul(vf_load(x + i), inverse));
-        code = vf_add(vf_max(vf_set(-127.0f), code), magic);
-        vi_store_bytes(codes + i, vi_sub(vi_of_bits(code), vi_of_bits(magic)));
+        vi_store_bytes(codes + i, vi_round(vf_max(vf_set(-127.0f), code)));
     }
 }
 

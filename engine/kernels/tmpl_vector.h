@@ -113,7 +113,7 @@ static float op_max(const float *x, size_t n)
     vf v = vf_set(-INFINITY);
     for (; i + LANES <= n; i += LANES)
         v = vf_max(vf_load(x + i), v);
-    most = vf_fold_max(v);
+    most = vf_largest(v);
     for (; i < n; i++)
         most = x[i] > most ? x[i] : most;
     return most;
