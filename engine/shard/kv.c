@@ -144,9 +144,12 @@ void kv_free(struct kv **kv)
 
 void kv_copy_page(const struct kv *kv, uint32_t slot, uint32_t from, uint32_t to)
 {
-    for (uint32_t i = 0; i < kv->n_layers; i++)
-        memcpy(kv_page(kv, &kv->layers[i], slot, to), kv_page(kv, &kv->layers[i], slot, from),
-               kv->layers[i].page);
+    for (uint32_t i = 0; i < kv->n_layers; i++) {
+        const struct kv_layer *layer = &kv->layers[i];
+
+        if (!layer->stored)
+            memcpy(kv_page(kv, layer, slot, to), kv_page(kv, layer, slot, from), layer->page);
+    }
 }
 
 /* How many pages the rows need beyond those their slots have. */

@@ -20,7 +20,6 @@ struct layer_weights { /* NULL where the layer has none */
     struct weight **heads[HEAD_MATRICES];     /* [n_heads] each */
 };
 
-/* Work memory for max_rows rows, one allocation; pages become resident when they are used. */
 /* A row of x at an expert; so many of them, of several experts, go in one step at least. */
 enum { EXPERT_SLOTS = 128 };
 struct expert_slot {
@@ -28,6 +27,7 @@ struct expert_slot {
     float weight;
 };
 
+/* Work memory for max_rows rows, one allocation; pages become resident when they are used. */
 struct scratch {
     void *memory;
     float *normed;                  /* [max_rows, n_embd] */
