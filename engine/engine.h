@@ -141,6 +141,7 @@ struct model_form {
 enum status model_form_parse(const char *kv, const char *quantize, struct model_form *out,
                              struct fault *fault) MUST_USE;
 const char *kv_type_name(enum kv_type type);
+const char *weight_type_name(uint32_t quantize); /* "Q4_K"; NULL: as stored, or no type */
 /* model_info's numbers for a form. Arrays are [n_layers] and owned: model_costs_free. */
 struct model_costs {
     uint64_t *layer_bytes, *layer_active_bytes, *layer_kv_bytes;

@@ -18,6 +18,11 @@ const char *kv_type_name(enum kv_type type)
     return kv_types[type];
 }
 
+const char *weight_type_name(uint32_t quantize)
+{
+    return quantize ? tensor_type_info(quantize)->name : NULL;
+}
+
 static enum status parse_kv(const char *name, enum kv_type *out, struct fault *fault)
 {
     for (uint32_t i = 0; i < KV_TYPE_COUNT; i++) {

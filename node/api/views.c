@@ -121,16 +121,13 @@ static json_t *stage_view(const struct plan_stage *stage, const char *node)
     return out;
 }
 
-/* How an instance holds the model; only its head knows. Weights: null as the file has them. The
- * numbers are those of GGUF, as struct model_form has them. */
+/* How an instance holds the model; only its head knows. Weights: null as the file has them. */
 static void put_form(json_t **out, const struct model_form *form)
 {
-    static const char *const names[] = {[1] = "F16",  [2] = "Q4_0", [3] = "Q4_1", [6] = "Q5_0",
-                                        [7] = "Q5_1", [8] = "Q8_0", [30] = "BF16"};
-    bool known = form && form->quantize < COUNT_OF(names) && names[form->quantize];
+    const char *type = form ? weight_type_name(form->quantize) : NULL;
 
     put(out, "kv", form ? json_string(kv_type_name(form->kv_type)) : json_null());
-    put(out, "quantize", known ? json_string(names[form->quantize]) : json_null());
+    put(out, "quantize", type ? json_string(type) : json_null());
 }
 
 json_t *view_instance(const struct instance_view *instance)

@@ -163,6 +163,8 @@ static void test_views(void **state)
     has("\"mesh_port\":8471");
     assert_int_equal(ask("GET", "/skein/instances", "", NULL), 200);
     has("\"layer_end\":6");
+    has("\"kv\":\"f16\"");
+    has("\"quantize\":\"Q4_K\"");
     assert_int_equal(ask("GET", "/skein/plan?model=tiny&objective=throughput", "", NULL), 200);
     has("\"tokens_per_second\":10.0");
     has("\"objective\":\"throughput\"");
