@@ -21,20 +21,59 @@ static bool model_card_of(const struct node *node, const uint8_t *hash, struct m
     return false;
 }
 
-/* What keys and values of a token would take in each type; 0 where that cannot be told. */
-static void kv_bytes_of(const struct model *model, struct model_form form,
-                        uint64_t out[static KV_TYPE_COUNT])
+static double costs_weights(const struct model_costs *costs, uint32_t n_layers)
 {
-    for (int type = 0; type < KV_TYPE_COUNT; type++) {
-        struct model_costs costs;
+    double sum = (double)costs->embed_bytes + (double)costs->head_bytes;
 
-        form.kv_type = (enum kv_type)type;
-        out[type] = 0;
+    for (uint32_t i = 0; i < n_layers; i++)
+        sum += (double)costs->layer_bytes[i];
+    return sum;
+}
+
+static double costs_kv(const struct model_costs *costs, uint32_t n_layers)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < n_layers; i++)
+        sum += (double)costs->layer_kv_bytes[i];
+    return sum;
+}
+
+static double part_left(double other, double own)
+{
+    return own > 0 ? other / own : 1;
+}
+
+/* Forms of which a node that is short of memory may be told, where they are smaller than its own.
+ */
+static void savings_of(const struct model *model, const struct model_form *own_form,
+                       const struct model_costs *own, struct control_model *out)
+{
+    static const char *const options[CONTROL_MAX_SAVINGS][2] = {
+        {"kv", "f16"}, {"kv", "q8_0"}, {"quantize", "q8_0"}, {"quantize", "q4_k"}};
+    uint32_t n_layers = model_info(model)->n_layers;
+
+    for (size_t i = 0; i < COUNT_OF(options); i++) {
+        bool kv = strcmp(options[i][0], "kv") == 0;
+        struct control_saving saving;
+        struct model_costs costs;
+        struct model_form form;
+
+        if (model_form_parse(kv ? options[i][1] : NULL, kv ? NULL : options[i][1], &form, NULL))
+            continue;
+        if (kv)
+            form.quantize = own_form->quantize;
+        else
+            form.kv_type = own_form->kv_type;
         if (model_costs(model, &form, &costs) != STATUS_OK)
             continue;
-        for (uint32_t i = 0; i < model_info(model)->n_layers; i++)
-            out[type] += costs.layer_kv_bytes[i];
+        saving.weights = part_left(costs_weights(&costs, n_layers), costs_weights(own, n_layers));
+        saving.kv = part_left(costs_kv(&costs, n_layers), costs_kv(own, n_layers));
         model_costs_free(&costs);
+        (void)snprintf(saving.option, sizeof saving.option, "--%s %s", options[i][0],
+                       options[i][1]);
+        if (saving.weights <= 1 && saving.kv <= 1 && saving.weights + saving.kv < 2)
+            out->savings[out->n_savings++] = saving;
     }
 }
 
@@ -79,7 +118,7 @@ struct control_model *node_control_model(const struct node *node, const struct m
     out->embed_bytes = costs.embed_bytes;
     out->head_bytes = costs.head_bytes;
     out->head_active_bytes = costs.head_active_bytes;
-    kv_bytes_of(model, node->form, out->kv_bytes);
+    savings_of(model, &node->form, &costs, out);
     out->head_flops = info->head_flops;
     out->scratch_bytes = need.scratch_bytes;
     out->sampling_settings = model_sampling(model, &out->sampling);

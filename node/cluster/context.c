@@ -7,7 +7,8 @@
  * steps of STEP_TOKENS, so that nobody is given 2048 tokens where 4000 would fit.
  *
  * Who gets less than they asked for is told so once, in one sentence with what would help: the
- * context that a smaller type of keys and values would allow is planned for, not guessed. */
+ * context that a smaller form of weights or of keys and values would allow is planned for, not
+ * guessed. So is it said to who gets no room at all. */
 #include "node/cluster/planning.h"
 
 #include <string.h>
@@ -140,28 +141,59 @@ enum status plan_context(const struct control *c, const struct planning *p,
 
 /* ---------------------------------------------------------------- the sentence */
 
-static const char *const kv_names[KV_TYPE_COUNT] = {
-    [KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8_0] = "q8_0"};
+static uint64_t part_of(uint64_t n_bytes, double part)
+{
+    return (uint64_t)((double)n_bytes * part);
+}
 
-/* The context that keys and values of another type would allow; 0: not known. */
+/* The context that a saving would allow; 0: none. How fast it would be is not asked. */
 static uint32_t context_with(const struct control *c, const struct planning *p,
-                             const struct control_model *model, enum kv_type type)
+                             const struct control_model *model, const struct control_saving *saving)
 {
     struct plan_model plan_model = planning_model(model);
-    uint64_t own = model->kv_bytes[c->options.form.kv_type], other = model->kv_bytes[type];
-    uint64_t *scaled = own && other && other < own ? MEM_NEW_N(uint64_t, model->n_layers) : NULL;
+    uint64_t *weights = MEM_NEW_N(uint64_t, model->n_layers);
+    uint64_t *kv = MEM_NEW_N(uint64_t, model->n_layers);
+    struct plan *plan = MEM_NEW(struct plan);
     struct context chosen = {0};
-    struct plan *plan = scaled ? MEM_NEW(struct plan) : NULL;
 
-    for (uint32_t i = 0; scaled && i < model->n_layers; i++)
-        scaled[i] = (uint64_t)((double)model->layer_kv_bytes[i] * (double)other / (double)own);
-    plan_model.layer_kv_bytes = scaled;
-    if (!plan || plan_longest(p, &plan_model, c->options.objective, context_wanted(c, model), plan,
-                              &chosen, NULL) != STATUS_OK)
+    for (uint32_t i = 0; weights && kv && i < model->n_layers; i++) {
+        weights[i] = part_of(model->layer_bytes[i], saving->weights);
+        kv[i] = part_of(model->layer_kv_bytes[i], saving->kv);
+    }
+    plan_model.layer_bytes = plan_model.layer_active_bytes = weights;
+    plan_model.layer_kv_bytes = kv;
+    plan_model.embed_bytes = part_of(model->embed_bytes, saving->weights);
+    plan_model.head_bytes = part_of(model->head_bytes, saving->weights);
+    if (!weights || !kv || !plan ||
+        plan_longest(p, &plan_model, c->options.objective, context_wanted(c, model), plan, &chosen,
+                     NULL) != STATUS_OK)
         chosen.n_ctx_tokens = 0;
-    mem_free(scaled);
+    mem_free(weights);
+    mem_free(kv);
     mem_free(plan);
     return chosen.n_ctx_tokens;
+}
+
+/* Adds to out "run it with --kv f16 (3072 tokens)", with the words around it, of each saving that
+ * allows more than n_ctx_tokens. */
+static void savings_say(const struct control *c, const struct planning *p,
+                        const struct control_model *model, uint32_t n_ctx_tokens,
+                        const char *before, const char *after, char *out, size_t size)
+{
+    for (uint32_t i = 0; i < model->n_savings; i++) {
+        uint32_t fits = context_with(c, p, model, &model->savings[i]);
+        size_t n = strlen(out);
+
+        if (fits > n_ctx_tokens && n < size)
+            text_set(out + n, size - n, "%srun it with %s (%u tokens)%s", before,
+                     model->savings[i].option, fits, after);
+    }
+}
+
+void context_no_room(const struct control *c, const struct planning *p,
+                     const struct control_model *model, struct fault *fault)
+{
+    savings_say(c, p, model, 0, ", or ", "", fault->text, sizeof fault->text);
 }
 
 void context_notice(const struct control *c, const struct planning *p,
@@ -183,13 +215,7 @@ void context_notice(const struct control *c, const struct planning *p,
     text_set(out, size,
              "%s has a context of %u tokens instead of %u: the memory holds no more; to get more, ",
              model->name, n_ctx_tokens, wanted);
-    for (int type = KV_F32 + 1; type < KV_TYPE_COUNT; type++) {
-        uint32_t fits = context_with(c, p, model, (enum kv_type)type);
-
-        n = strlen(out);
-        if (fits > n_ctx_tokens && n < size)
-            text_set(out + n, size - n, "run it with --kv %s (%u tokens), ", kv_names[type], fits);
-    }
+    savings_say(c, p, model, n_ctx_tokens, "", ", ", out, size);
     n = strlen(out);
     if (n < size)
         text_set(out + n, size - n, "raise --memory or add a node; to be content, --context %u",

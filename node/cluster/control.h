@@ -16,6 +16,13 @@
  * LINK_OUTBOUND; dials by control (ACTION_DIAL), with that bit set. */
 #define LINK_OUTBOUND 0x80000000u
 
+/* What a smaller form than the own would make of a model; the shell knows the forms. */
+struct control_saving {
+    char option[24];    /* "--kv f16" */
+    double weights, kv; /* what is left of the bytes of both, 0 to 1 */
+};
+enum { CONTROL_MAX_SAVINGS = 4 };
+
 /* What control must know of a model to plan and schedule: a copy of model_info's numbers. */
 struct control_model {
     uint8_t hash[PROTO_HASH_BYTES];
@@ -26,8 +33,9 @@ struct control_model {
     double *layer_flops;
     uint64_t embed_bytes, head_bytes, head_active_bytes, scratch_bytes;
     double head_flops;
-    uint64_t kv_bytes[KV_TYPE_COUNT]; /* of a token in all layers, for each type; 0: not known */
-    struct sample_params sampling;    /* what the makers recommend, of the settings named here: */
+    uint32_t n_savings;
+    struct control_saving savings[CONTROL_MAX_SAVINGS];
+    struct sample_params sampling; /* what the makers recommend, of the settings named here: */
     unsigned sampling_settings;
 };
 void control_model_free(struct control_model **model);

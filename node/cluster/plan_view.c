@@ -235,6 +235,8 @@ enum status control_plan(struct control *c, const struct control_model *model,
         *fault = (struct fault){0};
         status = STATUS_OK;
     }
+    if (status == STATUS_NO_ROOM)
+        context_no_room(c, &p, model, fault);
     planning_names(&p, &out->n_nodes, out->names);
     out->n_ctx_tokens = context.n_ctx_tokens;
     out->form = c->options.form;

@@ -40,6 +40,9 @@ enum status plan_context(const struct control *c, const struct planning *p,
 void context_notice(const struct control *c, const struct planning *p,
                     const struct control_model *model, uint32_t n_ctx_tokens, char *out,
                     size_t size);
+/* Adds to a NO_ROOM the smaller forms in which there would be room. */
+void context_no_room(const struct control *c, const struct planning *p,
+                     const struct control_model *model, struct fault *fault);
 
 /* room.c: idle instances, here or headed elsewhere, whose end would make room. */
 enum { MAX_IDLE = 16 };

@@ -256,6 +256,7 @@ static uint64_t room_hope_us(struct control *c, struct instance *instance, struc
         return holders_say(c, instance, holders, sizeof holders) || memory_leaving(c)
                    ? ROOM_LONG_US
                    : ROOM_SHORT_US;
+    context_no_room(c, &p, instance->model, &final);
     *fault = final;
     return 0;
 }

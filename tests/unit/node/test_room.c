@@ -179,9 +179,9 @@ static void a_short_context_is_told_with_what_would_help(void **state)
 
     (void)state;
     strcpy(model->name, "toy");
-    model->kv_bytes[KV_F32] = 40;
-    model->kv_bytes[KV_F16] = 20;
-    model->kv_bytes[KV_Q8_0] = 11;
+    model->n_savings = 2;
+    model->savings[0] = (struct control_saving){"--kv f16", 1, 20.0 / 40};
+    model->savings[1] = (struct control_saving){"--kv q8_0", 1, 11.0 / 40};
     rig_card(&rig_own, "own", 4 * RIG_LAYER / 10 + 100000 + 1500 * 40);
     rig_new(&rig, &rig_own, &options);
     assert_int_equal(control_plan(rig.control, model, PLAN_LATENCY, &view, &fault), STATUS_OK);
@@ -192,6 +192,33 @@ static void a_short_context_is_told_with_what_would_help(void **state)
     assert_non_null(strstr(view.notice, "--memory"));
     control_model_free(&model);
     rig_free(&rig);
+}
+
+static void smaller_forms_that_would_fit_are_told(void **state)
+{
+    struct rig *rig = *state;
+    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
+    struct control_plan_view view;
+    struct control_action *done;
+    struct control_event event = {.kind = EVENT_MODEL};
+    struct fault fault = {0};
+
+    model->n_savings = 3;
+    model->savings[0] = (struct control_saving){"--kv f16", 1, 0.5};
+    model->savings[1] = (struct control_saving){"--quantize q8_0", 0.9, 1};
+    model->savings[2] = (struct control_saving){"--quantize q4_k", 0.25, 1};
+    assert_int_equal(control_plan(rig->control, model, PLAN_LATENCY, &view, &fault),
+                     STATUS_NO_ROOM);
+    assert_non_null(strstr(fault.text, ", or run it with --quantize q4_k ("));
+    assert_null(strstr(fault.text, "q8_0"));
+    assert_null(strstr(fault.text, "--kv"));
+    rig_request(rig, 1, "toy");
+    memset(event.model.hash, RIG_MODEL, PROTO_HASH_BYTES);
+    event.model.model = model;
+    rig_step(rig, &event);
+    done = rig_action(rig, ACTION_DONE, 0);
+    assert_non_null(done);
+    assert_non_null(strstr(done->done.done.text, ", or run it with --quantize q4_k ("));
 }
 
 static void the_form_of_the_head_goes_to_all_stages(void **state)
@@ -226,6 +253,7 @@ int main(void)
         T(a_plan_says_what_would_be_closed_for_it),
         T(a_plan_shows_what_another_node_heads),
         T(a_short_context_is_told_with_what_would_help),
+        T(smaller_forms_that_would_fit_are_told),
         T(the_form_of_the_head_goes_to_all_stages),
     };
 
