@@ -61,21 +61,27 @@ static void models_merge(struct node_model *out, size_t *n, size_t max,
     out[i].n_nodes++;
 }
 
+/* This node and the living ones; the caller's. Without memory there are none. */
+static struct member_view *living_members(const struct node *node, size_t *n)
+{
+    struct member_view *members = MEM_NEW_N(struct member_view, 64);
+    size_t n_all = members ? control_members(node->control, members, 64) : 0;
+
+    *n = 0;
+    for (size_t i = 0; i < n_all; i++)
+        if (members[i].state == MEMBER_SELF || members[i].state == MEMBER_ALIVE)
+            members[(*n)++] = members[i];
+    return members;
+}
+
 size_t node_models(const struct node *node, struct node_model *out, size_t max)
 {
     size_t n = 0, n_members;
-    struct member_view *members = mem_zeroed(64, sizeof(*members));
+    struct member_view *members = living_members(node, &n_members);
 
-    if (!members)
-        return 0;
-    n_members = control_members(node->control, members, 64);
-    for (size_t i = 0; i < n_members; i++) {
-        bool here = members[i].state == MEMBER_SELF;
-
-        if (here || members[i].state == MEMBER_ALIVE)
-            for (uint32_t j = 0; j < members[i].card.n_models; j++)
-                models_merge(out, &n, max, &members[i].card.models[j], here);
-    }
+    for (size_t i = 0; i < n_members; i++)
+        for (uint32_t j = 0; j < members[i].card.n_models; j++)
+            models_merge(out, &n, max, &members[i].card.models[j], members[i].state == MEMBER_SELF);
     mem_free(members);
     return n;
 }
@@ -83,16 +89,11 @@ size_t node_models(const struct node *node, struct node_model *out, size_t max)
 size_t node_refused(const struct node *node, struct node_refused *out, size_t max)
 {
     size_t n = 0, n_members;
-    struct member_view *members = mem_zeroed(64, sizeof(*members));
+    struct member_view *members = living_members(node, &n_members);
 
-    if (!members)
-        return 0;
-    n_members = control_members(node->control, members, 64);
     for (size_t i = 0; i < n_members; i++) {
         const struct node_card *card = &members[i].card;
 
-        if (members[i].state != MEMBER_SELF && members[i].state != MEMBER_ALIVE)
-            continue;
         for (uint32_t j = 0; j < card->n_refused && n < max; j++, n++) {
             out[n].model = card->refused[j];
             memcpy(out[n].node, card->name, sizeof out[n].node);
@@ -171,14 +172,13 @@ static void planning_on_open(void *owner, const uint8_t hash[static PROTO_HASH_B
 /* "a, b" of the living nodes that have the file. */
 static void holders_of(const struct node *node, const uint8_t *hash, char *out, size_t size)
 {
-    struct member_view *members = MEM_NEW_N(struct member_view, 64);
-    size_t n = members ? control_members(node->control, members, 64) : 0, len = 0;
+    size_t n, len = 0;
+    struct member_view *members = living_members(node, &n);
 
     out[0] = '\0';
     for (size_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < members[i].card.n_models && len < size; k++)
-            if (members[i].state == MEMBER_ALIVE &&
-                memcmp(members[i].card.models[k].hash, hash, PROTO_HASH_BYTES) == 0)
+            if (memcmp(members[i].card.models[k].hash, hash, PROTO_HASH_BYTES) == 0)
                 len += (size_t)snprintf(out + len, size - len, "%s%s", len ? ", " : "",
                                         members[i].card.name);
     mem_free(members);

@@ -35,13 +35,18 @@ static bool given(const struct ask *ask, const char *name)
     return config_given(&spec_run, ask->config, name);
 }
 
-static bool put_if(const struct ask *ask, json_t *body, const char *option, const char *field,
-                   json_t *value)
+/* A field is called as its option, with _ for -. */
+static bool put_if(const struct ask *ask, json_t *body, const char *option, json_t *value)
 {
+    char field[32];
+
     if (!given(ask, option)) {
         json_decref(value);
         return true;
     }
+    (void)snprintf(field, sizeof field, "%s", option);
+    for (char *at = field; *at; at++)
+        *at = *at == '-' ? '_' : *at;
     return json_object_set_new(body, field, value) == 0;
 }
 
@@ -87,36 +92,29 @@ static bool put_sampling(const struct ask *ask, json_t *body)
 {
     const struct run *run = ask->run;
     const struct {
-        const char *option, *field;
-        double value;
-    } numbers[] = {
-        {"temperature", "temperature", run->temperature},
-        {"top-p", "top_p", run->top_p},
-        {"min-p", "min_p", run->min_p},
-        {"typical-p", "typical_p", run->typical_p},
-        {"repeat-penalty", "repeat_penalty", run->repeat_penalty},
-        {"frequency-penalty", "frequency_penalty", run->frequency_penalty},
-        {"presence-penalty", "presence_penalty", run->presence_penalty},
-        {"dry-multiplier", "dry_multiplier", run->dry_multiplier},
-        {"dry-base", "dry_base", run->dry_base},
-        {"xtc-probability", "xtc_probability", run->xtc_probability},
-        {"xtc-threshold", "xtc_threshold", run->xtc_threshold},
-    };
-    const struct {
-        const char *option, *field;
-        uint32_t value;
-    } counts[] = {
-        {"top-k", "top_k", run->top_k},
-        {"repeat-last-n", "repeat_last_n", run->repeat_last_n},
-        {"dry-allowed-length", "dry_allowed_length", run->dry_allowed_length},
-        {"dry-last-n", "dry_last_n", run->dry_last_n},
+        const char *option;
+        json_t *value;
+    } settings[] = {
+        {"temperature", json_real(run->temperature)},
+        {"top-p", json_real(run->top_p)},
+        {"min-p", json_real(run->min_p)},
+        {"typical-p", json_real(run->typical_p)},
+        {"repeat-penalty", json_real(run->repeat_penalty)},
+        {"frequency-penalty", json_real(run->frequency_penalty)},
+        {"presence-penalty", json_real(run->presence_penalty)},
+        {"dry-multiplier", json_real(run->dry_multiplier)},
+        {"dry-base", json_real(run->dry_base)},
+        {"xtc-probability", json_real(run->xtc_probability)},
+        {"xtc-threshold", json_real(run->xtc_threshold)},
+        {"top-k", json_integer(run->top_k)},
+        {"repeat-last-n", json_integer(run->repeat_last_n)},
+        {"dry-allowed-length", json_integer(run->dry_allowed_length)},
+        {"dry-last-n", json_integer(run->dry_last_n)},
     };
     bool good = !ask->biases || json_object_set(body, "logit_bias", ask->biases) == 0;
 
-    for (size_t i = 0; good && i < COUNT_OF(counts); i++)
-        good = put_if(ask, body, counts[i].option, counts[i].field, json_integer(counts[i].value));
-    for (size_t i = 0; good && i < COUNT_OF(numbers); i++)
-        good = put_if(ask, body, numbers[i].option, numbers[i].field, json_real(numbers[i].value));
+    for (size_t i = 0; i < COUNT_OF(settings); i++)
+        good = put_if(ask, body, settings[i].option, settings[i].value) && good;
     return good;
 }
 
@@ -132,9 +130,9 @@ static json_t *request_body(const struct ask *ask, json_t *messages, const char 
     /* a raw completion's own default is short, as OpenAI's is */
     if (good && !messages && !given(ask, "max-tokens"))
         good = json_object_set_new(body, "max_tokens", json_integer(1 << 30)) == 0;
-    good = good && put_if(ask, body, "max-tokens", "max_tokens", json_integer(run->max_tokens));
+    good = good && put_if(ask, body, "max-tokens", json_integer(run->max_tokens));
     good = good && put_sampling(ask, body);
-    good = good && put_if(ask, body, "seed", "seed", json_integer((json_int_t)run->seed));
+    good = good && put_if(ask, body, "seed", json_integer((json_int_t)run->seed));
     good = good && put_stops(ask, body);
     if (good && run->ignore_end)
         good = json_object_set_new(body, "ignore_eos", json_true()) == 0;
