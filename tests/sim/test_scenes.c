@@ -41,6 +41,15 @@ static struct sim_request *ask(struct sim *sim, int node, int model, uint32_t n_
     return sim_ask(sim, node, model, "scene", &spec);
 }
 
+/* All is answered by then; later, with nothing to do, nothing is held. */
+static void ends_well(struct sim *sim, uint64_t within_us)
+{
+    (void)sim_run_until(sim, sim_now(sim) + within_us);
+    (void)sim_check_requests(sim);
+    (void)sim_run_until(sim, sim_now(sim) + IDLE_CLOSE_US);
+    (void)sim_check_empty(sim);
+}
+
 /* Two models, three heads, memory for one model at a time: whoever asks for the one that is not
  * there waits until the other is idle, has it closed wherever it is headed, and is answered. */
 static void models_take_turns(struct sim *sim)
@@ -51,10 +60,7 @@ static void models_take_turns(struct sim *sim)
         r->must_succeed = true;
         (void)sim_run_until(sim, sim_now(sim) + sim_below(sim, 4 * SIM_SECOND));
     }
-    (void)sim_run_until(sim, sim_now(sim) + 70 * SIM_SECOND);
-    (void)sim_check_requests(sim);
-    (void)sim_run_until(sim, sim_now(sim) + IDLE_CLOSE_US);
-    (void)sim_check_empty(sim);
+    ends_well(sim, 70 * SIM_SECOND);
 }
 
 /* Two nodes of three are enough: who waits for the model does not even notice. */
@@ -65,10 +71,7 @@ static void a_loss_before_ready_costs_time_only(struct sim *sim)
     r->must_succeed = true;
     (void)sim_run_until(sim, sim_now(sim) + sim_below(sim, 100000));
     sim_crash(sim, 1 + (int)sim_below(sim, 2), sim_chance(sim, 0.3));
-    (void)sim_run_until(sim, sim_now(sim) + 10 * SIM_SECOND);
-    (void)sim_check_requests(sim);
-    (void)sim_run_until(sim, sim_now(sim) + IDLE_CLOSE_US);
-    (void)sim_check_empty(sim);
+    ends_well(sim, 10 * SIM_SECOND);
 }
 
 /* Its links live, so only the time that a pass takes can tell. */

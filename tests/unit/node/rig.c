@@ -253,6 +253,35 @@ void rig_request(struct rig *rig, uint64_t handle, const char *model)
     rig_step(rig, &event);
 }
 
+void rig_cancel(struct rig *rig, uint64_t handle)
+{
+    struct control_event event = {.kind = EVENT_CANCEL};
+
+    event.cancel = handle;
+    rig_step(rig, &event);
+}
+
+void rig_model_opens(struct rig *rig, uint8_t hash, struct control_model *model)
+{
+    struct control_event event = {.kind = EVENT_MODEL};
+
+    memset(event.model.hash, hash, PROTO_HASH_BYTES);
+    event.model.model = model;
+    rig_step(rig, &event);
+}
+
+struct instance_ref rig_ready_alone(struct rig *rig)
+{
+    struct instance_ref ref;
+
+    rig_request(rig, 1, "toy");
+    rig_model_opens(rig, RIG_MODEL, rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER));
+    ref = rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.instance;
+    rig_shard_loads(rig, &ref, STATUS_OK);
+    rig_stage_done(rig, rig_pass_of(rig, ACTION_RUN_STAGE));
+    return ref;
+}
+
 void rig_shard_loads(struct rig *rig, const struct instance_ref *ref, enum status status)
 {
     struct control_event event = {.kind = EVENT_SHARD};

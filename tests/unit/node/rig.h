@@ -55,11 +55,16 @@ bool rig_view(struct rig *rig, uint8_t id, struct member_view *out);
 /* Keeps all links alive through the time: a PONG from each of them every second. */
 void rig_pass_time(struct rig *rig, uint64_t us, const uint32_t *links, size_t n);
 struct control_model *rig_control_model(uint8_t hash, uint32_t n_layers, uint64_t layer_bytes);
+/* The file of this hash is open, as if asked for; the model is control's. */
+void rig_model_opens(struct rig *rig, uint8_t hash, struct control_model *model);
 void rig_shard_loads(struct rig *rig, const struct instance_ref *ref, enum status status);
 void rig_freed(struct rig *rig, const struct instance_ref *ref);
 void rig_stage_done(struct rig *rig, struct control_pass *pass);
 /* Takes the pass out of the last step's action. */
 struct control_pass *rig_pass_of(struct rig *rig, enum control_action_kind kind);
 void rig_request(struct rig *rig, uint64_t handle, const char *model);
+void rig_cancel(struct rig *rig, uint64_t handle);
+/* Alone with the model "toy" READY: request 1 still runs. */
+struct instance_ref rig_ready_alone(struct rig *rig);
 
 #endif

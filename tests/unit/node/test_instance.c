@@ -16,13 +16,11 @@ static int setup(void **state)
 
 static void model_opens(struct rig *rig)
 {
-    struct control_event event = {.kind = EVENT_MODEL};
+    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
 
-    memset(event.model.hash, RIG_MODEL, PROTO_HASH_BYTES);
-    event.model.model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
-    event.model.model->sampling = made_sampling;
-    event.model.model->sampling_settings = made_settings;
-    rig_step(rig, &event);
+    model->sampling = made_sampling;
+    model->sampling_settings = made_settings;
+    rig_model_opens(rig, RIG_MODEL, model);
 }
 
 static void outcome(struct rig *rig, uint32_t link, enum message_kind kind,
@@ -442,28 +440,9 @@ static void nodes_that_cannot_take_part_get_a_sentence(void **state)
     control_model_free(&model);
 }
 
-static void the_context_shrinks_before_the_model_is_refused(void **state)
-{
-    struct control_options options = {.n_ctx_tokens = 8192, .n_slots = 4, .max_rows = 32};
-    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER / 10);
-    struct control_plan_view view;
-    struct fault fault = {0};
-    struct rig rig;
-
-    (void)state;
-    rig_card(&rig_own, "own",
-             4 * RIG_LAYER / 10 + 100000 + 1500 * 40); /* 40 bytes of KV per token */
-    rig_new(&rig, &rig_own, &options);
-    assert_int_equal(control_plan(rig.control, model, PLAN_LATENCY, &view, &fault), STATUS_OK);
-    assert_in_range(view.n_ctx_tokens, 1024, 4096);
-    control_model_free(&model);
-    rig_free(&rig);
-}
-
 static void an_idle_instance_makes_room(void **state)
 {
     struct control_options options = {.n_ctx_tokens = 64, .n_slots = 1, .max_rows = 32};
-    struct control_event event = {.kind = EVENT_MODEL};
     struct instance_ref ref;
     struct rig rig;
 
@@ -472,21 +451,11 @@ static void an_idle_instance_makes_room(void **state)
     rig_model(&rig_own, RIG_MODEL, "toy");
     rig_model(&rig_own, 0xbb, "next");
     rig_new(&rig, &rig_own, &options);
-    rig_request(&rig, 1, "toy");
-    model_opens(&rig);
-    ref = rig_action(&rig, ACTION_LOAD_SHARD, 0)->load_shard.instance;
-    rig_shard_loads(&rig, &ref, STATUS_OK);
-    rig_stage_done(&rig, rig_pass_of(&rig, ACTION_RUN_STAGE));
-    event.kind = EVENT_CANCEL;
-    event.cancel = 1;
-    rig_step(&rig, &event);
+    ref = rig_ready_alone(&rig);
+    rig_cancel(&rig, 1);
     assert_int_equal(rig_action(&rig, ACTION_DONE, 0)->done.done.end, REQUEST_END_CANCELLED);
     rig_request(&rig, 2, "next");
-    memset(&event, 0, sizeof event);
-    event.kind = EVENT_MODEL;
-    memset(event.model.hash, 0xbb, PROTO_HASH_BYTES);
-    event.model.model = rig_control_model(0xbb, RIG_LAYERS, RIG_LAYER);
-    rig_step(&rig, &event);
+    rig_model_opens(&rig, 0xbb, rig_control_model(0xbb, RIG_LAYERS, RIG_LAYER));
     assert_int_equal(rig_count(&rig, ACTION_FREE_SHARD), 1);
     assert_int_equal(rig_count(&rig, ACTION_DONE), 0);
     rig_pass_time(&rig, 20 * RIG_SECOND, NULL, 0); /* its last pass takes long */
@@ -501,12 +470,9 @@ static void an_instance_nobody_uses_is_closed(void **state)
 {
     struct rig *rig = *state;
     uint32_t link = rig_member(rig, 0x90, &rig_other);
-    struct control_event event = {.kind = EVENT_CANCEL};
-
     struct instance_ref ref = ready(rig, link);
 
-    event.cancel = 1;
-    rig_step(rig, &event);
+    rig_cancel(rig, 1);
     rig_pass_time(rig, 590 * RIG_SECOND, &link, 1);
     assert_true(control_reserved_bytes(rig->control) > 0);
     rig_pass_time(rig, 20 * RIG_SECOND, &link, 1);
@@ -530,7 +496,6 @@ int main(void)
         T(a_probe_that_does_not_come_back_closes),
         T(a_pass_nobody_awaits_closes_the_instance),
         T(nodes_that_cannot_take_part_get_a_sentence),
-        T(the_context_shrinks_before_the_model_is_refused),
         T(an_idle_instance_makes_room),
         T(an_instance_nobody_uses_is_closed),
     };

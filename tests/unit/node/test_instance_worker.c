@@ -25,6 +25,15 @@ static struct message *prepare_message(struct rig *rig, uint8_t head, uint64_t n
     return message;
 }
 
+static void sends(struct rig *rig, uint32_t link, enum message_kind kind,
+                  const struct instance_ref *ref) /* LOAD or RELEASE */
+{
+    struct message *message = message_new(kind);
+
+    message->instance = *ref;
+    rig_message(rig, link, message);
+}
+
 static struct message *pass_message(const struct instance_ref *ref, uint32_t n_rows)
 {
     struct message *message = message_new(MESSAGE_PASS);
@@ -49,9 +58,7 @@ static void a_stage_is_reserved_loaded_run_and_released(void **state)
     rig_message(rig, link, message);
     assert_int_equal(rig_sent(rig, link, MESSAGE_PREPARED)->outcome.status, STATUS_OK);
     assert_int_equal(control_reserved_bytes(rig->control), RIG_LAYER);
-    message = message_new(MESSAGE_LOAD);
-    message->instance = ref;
-    rig_message(rig, link, message);
+    sends(rig, link, MESSAGE_LOAD, &ref);
     assert_int_equal(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.layer_begin, 2);
     assert_false(rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec.embed);
     rig_shard_loads(rig, &ref, STATUS_OK);
@@ -61,9 +68,7 @@ static void a_stage_is_reserved_loaded_run_and_released(void **state)
     answer = rig_sent(rig, link, MESSAGE_PASS);
     assert_int_equal(answer->pass.stage, 0);
     assert_int_equal(answer->pass.n_rows, 3);
-    message = message_new(MESSAGE_RELEASE);
-    message->instance = ref;
-    rig_message(rig, link, message);
+    sends(rig, link, MESSAGE_RELEASE, &ref);
     assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
     assert_int_equal(control_reserved_bytes(rig->control),
                      RIG_LAYER); /* until its thread has ended */
@@ -100,12 +105,19 @@ static void a_reservation_ends_with_its_head_or_after_30_s(void **state)
     assert_int_equal(control_reserved_bytes(rig->control), 0);
 }
 
-static struct message *load_message(const struct instance_ref *ref)
+/* PREPARE of a stage, LOAD, and PREPARE of its next epoch, for which there is no memory besides.
+ * Returns the old one. */
+static struct instance_ref new_epoch_while_loading(struct rig *rig, uint32_t link)
 {
-    struct message *message = message_new(MESSAGE_LOAD);
+    struct message *message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
+    struct instance_ref ref = message->prepare.instance;
 
-    message->instance = *ref;
-    return message;
+    rig_message(rig, link, message);
+    sends(rig, link, MESSAGE_LOAD, &ref);
+    message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
+    message->prepare.instance.epoch++;
+    rig_message(rig, link, message);
+    return ref;
 }
 
 /* The old epoch's shard is still loading: the new one waits for its memory instead of being told
@@ -114,14 +126,8 @@ static void a_new_epoch_waits_for_the_memory_of_the_old(void **state)
 {
     struct rig *rig = *state;
     uint32_t link = rig_member(rig, 0x90, &rig_other);
-    struct message *message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
-    struct instance_ref ref = message->prepare.instance;
+    struct instance_ref ref = new_epoch_while_loading(rig, link);
 
-    rig_message(rig, link, message);
-    rig_message(rig, link, load_message(&ref));
-    message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
-    message->prepare.instance.epoch++;
-    rig_message(rig, link, message);
     assert_int_equal(rig_count(rig, ACTION_FREE_SHARD), 1);
     assert_null(rig_sent(rig, link, MESSAGE_PREPARED));
     assert_int_equal(control_reserved_bytes(rig->control), 2 * RIG_LAYER);
@@ -136,14 +142,9 @@ static void who_waits_too_long_for_memory_is_told_the_true_number(void **state)
 {
     struct rig *rig = *state;
     uint32_t link = rig_member(rig, 0x90, &rig_other);
-    struct message *message = prepare_message(rig, 0x90, 2 * RIG_LAYER), *answer = NULL;
-    struct instance_ref ref = message->prepare.instance;
+    struct message *answer = NULL;
 
-    rig_message(rig, link, message);
-    rig_message(rig, link, load_message(&ref));
-    message = prepare_message(rig, 0x90, 2 * RIG_LAYER);
-    message->prepare.instance.epoch++;
-    rig_message(rig, link, message);
+    (void)new_epoch_while_loading(rig, link);
     for (int i = 0; i < 45 && !answer; i++) {
         rig_message(rig, link, message_new(MESSAGE_PONG));
         rig_tick(rig, RIG_SECOND / 10);
@@ -165,7 +166,7 @@ static void the_heads_form_is_the_stages(void **state)
     message->prepare.kv_type = KV_Q8_0;
     message->prepare.quantize = 8;
     rig_message(rig, link, message);
-    rig_message(rig, link, load_message(&ref));
+    sends(rig, link, MESSAGE_LOAD, &ref);
     spec = &rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec;
     assert_int_equal(spec->form.kv_type, KV_Q8_0);
     assert_int_equal(spec->form.quantize, 8);
@@ -185,9 +186,7 @@ static struct instance_ref ready_stage(struct rig *rig, uint32_t link, uint32_t 
     message->prepare.instance.epoch = epoch;
     ref = message->prepare.instance;
     rig_message(rig, link, message);
-    message = message_new(MESSAGE_LOAD);
-    message->instance = ref;
-    rig_message(rig, link, message);
+    sends(rig, link, MESSAGE_LOAD, &ref);
     rig_message(rig, link, pass_message(&ref, 1)); /* too early */
     assert_int_equal(rig_count(rig, ACTION_RUN_STAGE), 0);
     rig_shard_loads(rig, &ref, STATUS_OK);

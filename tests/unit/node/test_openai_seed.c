@@ -1,46 +1,9 @@
 /* Seeds of 64 bits, settings that nobody named, and texts that no prompt can hold. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "tests/unit/node/openai_body.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "node/api/openai.h"
-
-#define TEXT "\"model\":\"tiny\",\"prompt\":\"hi\""
-
-static enum status parse(enum request_kind kind, const char *json, struct openai_request *out,
-                         struct api_error *error)
-{
-    memset(out, 0, sizeof *out);
-    memset(error, 0, sizeof *error);
-    return openai_request_parse(kind, json, strlen(json), out, error);
-}
-
-static void accepted(enum request_kind kind, const char *json, struct openai_request *out)
-{
-    struct api_error error;
-
-    if (parse(kind, json, out, &error) != STATUS_OK)
-        fail_msg("%s: %s", json, error.fault.text);
-}
-
-static void refused(enum request_kind kind, const char *json, int http, const char *param)
-{
-    struct openai_request request;
-    struct api_error error;
-
-    if (parse(kind, json, &request, &error) == STATUS_OK)
-        fail_msg("taken: %s", json);
-    if (api_error_http(&error) != http || strcmp(error.param, param) != 0)
-        fail_msg("%s: %d \"%s\": %s", json, api_error_http(&error), error.param, error.fault.text);
-    assert_true(error.fault.text[0] != '\0');
-    openai_request_free(&request);
-}
 
 static void test_seeds_have_64_bits(void **state)
 {
