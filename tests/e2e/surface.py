@@ -4,7 +4,8 @@
     surface.py SKEIN
 
 Sampling defaults: a model file that recommends settings gives the answers of a request that names them,
-asked at its head or through another node; a request's own settings win. Models: what `skein ls` and GET
+asked at its head or through another node; a request's own settings win. Turns: two models that take
+the memory of both nodes, headed by either, one closed for the other. Models: what `skein ls` and GET
 /v1/models say of files that run and files that do not, and that a request for the latter gets the
 reason. Requests: seeds of 64 bits, tools without a place, aliases. Box: `skein engines`, `skein
 inspect`. Nodes run on loopback only.
@@ -71,16 +72,22 @@ def sampling(box, folder):
           f"inspect model: {shown['sampling']}")
 
 
+LOOPBACK = ("--listen", "127.0.0.1", "--port", "0")
+
+
+def beside(box, name, other_name, other, *options):
+    """A node of the same cluster that is told where the other one is."""
+    port = next((found.group(1) for word in other.words
+                 if (found := re.search(r"nodes connect to port (\d+)", word))), None)
+    check(port, f"no port for nodes: {other.words}")
+    return Up(box, name, *LOOPBACK, "--cluster-key", box.path(f"state-{other_name}/cluster.key"),
+              "--peer", f"127.0.0.1:{port}", *options, discovery=True)
+
+
 def front_is_not_head(box, folder):
     """The node that is asked has no such file: the head's model decides."""
-    key = box.path("state-head/cluster.key")
-    with Up(box, "head", "--models", folder, "--listen", "127.0.0.1", "--port", "0",
-            discovery=True) as head:
-        port = next((found.group(1) for word in head.words
-                     if (found := re.search(r"nodes connect to port (\d+)", word))), None)
-        check(port, f"no port for nodes: {head.words}")
-        with Up(box, "front", "--cluster-key", key, "--listen", "127.0.0.1", "--port", "0", "--peer",
-                f"127.0.0.1:{port}", discovery=True) as front:
+    with Up(box, "head", "--models", folder, *LOOPBACK, discovery=True) as head:
+        with beside(box, "front", "head", head) as front:
             for _ in range(100):
                 names = [model["id"] for model in front.ask("GET", "/v1/models")[2]["data"]]
                 if "advised" in names:
@@ -88,6 +95,40 @@ def front_is_not_head(box, folder):
                 time.sleep(0.1)
             check("advised" in names, f"the front does not see the model: {names}")
             check(completion(front, seed=1) == completion(front, seed=2), "the head's model has no say")
+
+
+def know_each_other(nodes):
+    """Each sees all alive and measured."""
+    for _ in range(200):
+        views = [node.ask("GET", "/skein/peers")[2]["nodes"] for node in nodes]
+        if all(sum(member["state"] in ("self", "alive") and member["read_bytes_per_second"] is not None
+                   for member in view) == len(nodes) for view in views):
+            return
+        time.sleep(0.1)
+    check(False, f"they do not know each other: {views}")
+
+
+def turns(box, folder):
+    """Either model takes the memory of both nodes: whoever asks for the one that is not there has the
+    other one closed at its head, and both nodes tell at once what runs."""
+    options = ("--models", folder, "--memory", "18M", "--context", "256")
+    with Up(box, "one", *LOOPBACK, *options, discovery=True) as one:
+        with beside(box, "two", "one", one, *options) as two:
+            know_each_other((one, two))
+            for node, head, model in ((one, "one", "skein-tiny"), (two, "two", "advised"),
+                                      (one, "one", "skein-tiny")):
+                status, _, answer = node.ask("POST", "/v1/completions", {
+                    "model": model, "prompt": PROMPT, "max_tokens": 4}, limit=60)
+                check(status == 200, f"{model} at {head}: {status} {answer}")
+                for name, asked in (("one", one), ("two", two)):
+                    said = box.run("plan", model, "--json", "--api", asked.address)
+                    plan = json.loads(said.stdout or b"{}")
+                    check(plan.get("running") and plan["head_name"] == head and
+                          {stage["node"] for stage in plan["stages"]} == {"one", "two"},
+                          f"{model} at {head}, the plan on {name}: {said}")
+                    running = [(it["model"], it["head_name"]) for it in
+                               asked.ask("GET", "/skein/instances")[2]["instances"]]
+                    check(running == [(model, head)], f"on {name}: {running}, not {model} at {head}")
 
 
 def models(box, folder):
@@ -171,7 +212,7 @@ def main():
         box.write("models/advised.gguf", with_sampling(data, temp=0.0, top_p=0.5))
         box.write("models/odd.gguf", of_another_architecture(data))
         box.write("models/cut.gguf", data[:len(data) // 2])
-        for part in (sampling, front_is_not_head, models, requests, commands):
+        for part in (sampling, front_is_not_head, turns, models, requests, commands):
             before = len(failures)
             part(box, folder)
             print(f"{'ok' if len(failures) == before else 'FAILED'} {part.__name__}", flush=True)
