@@ -90,6 +90,23 @@ static void speeds_are_plausible(void **state)
     }
 }
 
+static void limits_are_plausible(void **state)
+{
+    (void)state;
+    struct engine_peak peak;
+    double read = 0;
+    assert_int_equal(engine_measure_read(2, &read), STATUS_OK);
+    assert_true(read > 1e8 && read < 1e13);
+    assert_int_equal(engine_measure_peak(2, &peak), STATUS_OK);
+    assert_true(peak.f32_per_second >= 0 && peak.f32_per_second < 1e14);
+    assert_true(peak.bf16_per_second >= 0 && peak.bf16_per_second < 1e15);
+    assert_true(peak.int8_per_second >= 0 && peak.int8_per_second < 1e15);
+    mem_fail_after(1);
+    assert_int_equal(engine_measure_read(2, &read), STATUS_NO_MEMORY);
+    mem_fail_after(0);
+    assert_true(read == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -98,6 +115,7 @@ int main(void)
         cmocka_unit_test(choices),
         cmocka_unit_test(a_missing_isa_makes_engines_unavailable),
         cmocka_unit_test(speeds_are_plausible),
+        cmocka_unit_test(limits_are_plausible),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* Shards as their callers see them: what a shard needs, which requests are refused, that a pass
- * which fails changes nothing, and that KV pages come back. */
+ * which fails changes nothing, that KV pages come back, and contexts that are repeated. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -359,6 +359,112 @@ static void test_kv_types(void **state)
     }
 }
 
+enum { LONG_CONTEXT = 200 }; /* which 5 pages do not fill */
+
+static struct shard_spec long_context(enum kv_type kv_type)
+{
+    struct shard_spec spec = whole();
+
+    spec.n_ctx_tokens = LONG_CONTEXT;
+    spec.n_threads = 2;
+    spec.form.kv_type = kv_type;
+    return spec;
+}
+
+static void test_repeat_lengthens(void **state)
+{
+    static const enum kv_type types[] = {KV_F32, KV_F16, KV_Q8_0};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        struct shard *shard = opened(long_context(types[i]));
+
+        assert_int_equal(forward(shard, 0, 0, 40), STATUS_OK);
+        assert_int_equal(shard_repeat(shard, 0, 130), STATUS_OK);
+        assert_int_equal(forward(shard, 0, 129, 1), STATUS_INVALID);
+        assert_int_equal(forward(shard, 0, 130, 1), STATUS_OK);
+        shard_free(&shard);
+    }
+}
+
+/* The repeated keys and values are there and are read: a page that was used for something else
+ * before does not show. */
+static void test_repeat_fills_every_page(void **state)
+{
+    struct shard *shard = opened(long_context(KV_F16));
+    float first[256];
+
+    (void)state;
+    assert_int_equal(forward(shard, 0, 0, 32), STATUS_OK);
+    assert_int_equal(shard_repeat(shard, 0, 160), STATUS_OK);
+    shard_truncate(shard, 0, 32);
+    assert_int_equal(shard_repeat(shard, 0, 129), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 129, 1), STATUS_OK);
+    memcpy(first, hidden, sizeof first);
+    shard_truncate(shard, 0, 32);
+    assert_int_equal(forward(shard, 0, 32, 64), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 96, 64), STATUS_OK);
+    shard_truncate(shard, 0, 32);
+    assert_int_equal(shard_repeat(shard, 0, 129), STATUS_OK);
+    assert_int_equal(forward(shard, 0, 129, 1), STATUS_OK);
+    assert_memory_equal(first, hidden, sizeof first);
+    shard_free(&shard);
+}
+
+static void test_repeat_refuses(void **state)
+{
+    struct shard *shard = opened(long_context(KV_F32));
+
+    (void)state;
+    assert_int_equal(shard_repeat(shard, 0, 64), STATUS_INVALID);
+    assert_int_equal(forward(shard, 0, 0, 31), STATUS_OK);
+    assert_int_equal(shard_repeat(shard, 0, 64), STATUS_INVALID);
+    assert_int_equal(forward(shard, 0, 31, 5), STATUS_OK);
+    assert_int_equal(shard_repeat(shard, 0, 35), STATUS_INVALID);
+    assert_int_equal(shard_repeat(shard, 2, 64), STATUS_INVALID);
+    assert_int_equal(shard_repeat(shard, 0, LONG_CONTEXT + 1), STATUS_CONTEXT);
+    assert_int_equal(shard_repeat(shard, 0, 5 * SHARD_KV_BLOCK_TOKENS + 1), STATUS_NO_ROOM);
+    mem_fail_after(1);
+    assert_int_equal(shard_repeat(shard, 0, 64), STATUS_NO_MEMORY);
+    mem_fail_after(0);
+    assert_int_equal(forward(shard, 0, 36, 1), STATUS_OK);
+    shard_free(&shard);
+}
+
+struct told {
+    uint64_t done, total;
+    unsigned n;
+};
+
+static void on_load(void *owner, uint64_t done, uint64_t total)
+{
+    struct told *told = owner;
+
+    assert_true(done >= told->done && done <= total);
+    assert_true(told->n == 0 || total == told->total);
+    *told = (struct told){done, total, told->n + 1};
+}
+
+static void test_load_says_how_far_it_is(void **state)
+{
+    struct told told = {0};
+    struct shard_spec spec = whole();
+    struct shard_need need;
+    struct shard *shard;
+
+    (void)state;
+    spec.layer_begin = 2;
+    spec.layer_end = 7;
+    spec.head = false;
+    spec.on_load = on_load;
+    spec.on_load_owner = &told;
+    shard_need(model, &spec, &need);
+    shard = opened(spec);
+    assert_true(told.n > 5);
+    assert_true(told.done == told.total && told.total == need.weight_bytes);
+    shard_free(&shard);
+}
+
 static int open_model(void **state)
 {
     const void *data;
@@ -396,6 +502,10 @@ int main(void)
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_lock_is_refused),
         cmocka_unit_test(test_kv_types),
+        cmocka_unit_test(test_repeat_lengthens),
+        cmocka_unit_test(test_repeat_fills_every_page),
+        cmocka_unit_test(test_repeat_refuses),
+        cmocka_unit_test(test_load_says_how_far_it_is),
     };
 
     return cmocka_run_group_tests(tests, open_model, close_model);
