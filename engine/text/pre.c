@@ -37,9 +37,11 @@ static const char *const starcoder[] = {N, GPT2, NULL};
 static const char *const standard[] = {"[\\p{P}$+<=>^~|]+", GPT2, N "+", "[0-9][0-9][0-9]", NULL};
 static const char *const falcon[] = {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]", NULL};
 static const char *const llama3[] = {WORDS N "{1,3}" MARKS, NULL};
-static const char *const jais2[] = {WORDS N "{1,3}| ?[^" WS L N "]+[\\r\\n]*|" SP "*[\\r\\n]+|" SP
-                                            "{512}(?!" NSP ")|" SP "{256}(?!" NSP ")|" SP
-                                            "{128}(?!" NSP ")|" SP "{64}(?!" NSP ")|" SP
+/* Behind a blank that was cut off alone no line ends, or it would not have been. */
+#define NO_BLANK "(?<!(?![\\r\\n])" SP ")"
+static const char *const jais2[] = {WORDS N "{1,3}| ?[^" WS L N "]+[\\r\\n]*|" NO_BLANK SP
+                                            "*[\\r\\n]+|" SP "{512}(?!" NSP ")|" SP "{256}(?!" NSP
+                                            ")|" SP "{128}(?!" NSP ")|" SP "{64}(?!" NSP ")|" SP
                                             "{32}(?!" NSP ")|" SP "{16}(?!" NSP ")|" SP "{8}(?!" NSP
                                             ")|" SP "{4}(?!" NSP ")|" SP "{1,2}(?!" NSP ")|" SP,
                                     NULL};
@@ -94,7 +96,7 @@ static const char *const deepseek_llm[] = {
     "[\\r\\n]",
     SP "?[" CASED "]+",
     SP "?[!-/:-~\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}\\x{2018}-\\x{201f}\\x{3001}\\x{3002}]+",
-    SP "+\\z",
+    "(?<!" SP ")" SP "+\\z", /* the first, or each blank of a run would look for the end */
     CJK_OLD,
     N "+",
     NULL};
@@ -141,10 +143,10 @@ static const char *const chameleon[] = {"<sentinel:[0-9]+>",
     "\\x{faff}\\x{2f800}-\\x{2fa1f}"
 static const char *const kimi[] = {
     "[" HAN "]+|[^\\r\\n" L N "]?[^\\P{L}" HAN "]+" CASELESS_SUFFIX "?|" N "{1,3}" MARKS, NULL};
-/* The second cuts before every three ASCII digits counted from the right, in one pass. */
-static const char *const superbpe[] = {
-    N "+", "(?:\\G(?!\\A)[0-9]{2}|(?<![0-9])[0-9]{0,2}(?=(?:[0-9]{3})++(?![0-9])))\\K(?=[0-9]{3})",
-    NULL};
+/* Before every three ASCII digits counted from the right: before the first three of each run, then
+ * behind three after three (a search goes on one character behind a cut, hence {2}). */
+static const char *const superbpe[] = {N "+", "(?<![0-9])[0-9]{0,2}\\K(?=(?:[0-9]{3})++(?![0-9]))",
+                                       "(?:\\A[0-9])?[0-9]{2}\\K(?=[0-9]{3})", NULL};
 static const char *const bailing[] = {"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\\r\\n" L N
                                       "]?" L "+|" N "| ?[^" WS L N "]+[\\r\\n]*|" SP
                                       "*[\\r\\n]|" TAIL_SPACE,

@@ -3,23 +3,37 @@
  *
  * PCRE2 wants well-formed UTF-8 and a prompt is any bytes: the patterns run over a copy in which
  * each stray byte is a control character, which no class but negated ones takes; the pieces are
- * offsets, so the text itself is untouched. Patterns come from our table or from files, so every
- * match has limits on steps and memory, and running into one is an error, not a wait. */
+ * offsets, so the text itself is untouched.
+ *
+ * Patterns come from our table or from files, so a run has a budget of work in proportion to its
+ * text; to overrun it is an error, not a wait. It is counted, not timed: the same text has the same
+ * end on every box. PCRE2 says not what a call did, but takes bounds: of backtracking steps for
+ * each start, of starts, and of text, for a call may be shown less than there is and says when it
+ * came to the end of that (a hard partial match). So a search begins with a few starts over a few
+ * bytes, and only the start at which that is not enough is tried again with more of what it
+ * lacked, each time charged with all that it may use. A start that a match needs costs a few times
+ * its length; what reads on and on from every start is charged for it and ends early.
+ *
+ * \G, the place where a search began, would be any place where a call begins: it is refused. */
 #include "engine/text/utf8.h"
 #include "engine/text/vocab.h"
 
 #include <string.h>
-#include <time.h>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
 enum {
     MAX_PATTERNS = 16,
-    MATCH_LIMIT = 1000000,
-    MATCH_LIMIT_BYTE = 16,
     HEAP_LIMIT_KIB = 256 << 10,
-    JIT_STACK = 4 << 20
+    JIT_STACK = 4 << 20,
+    FIRST_BYTES = 64, /* shown to a call at first; it may start in the first half of them */
+    FIRST_STEPS = 64,
+    MORE_BYTES = 4, /* times as many, where they were not enough */
+    MORE_STEPS = 8,
+    STEP_COST = 4,     /* of a step of backtracking, in bytes looked at */
+    BUDGET_BYTE = 256, /* for each pattern */
+    BUDGET = 1 << 25   /* besides: short texts may be cut by quadratic patterns */
 };
 
 struct splitter {
@@ -44,6 +58,9 @@ static enum status pattern_add(struct splitter *splitter, const char *pattern, s
 {
     int error;
     PCRE2_SIZE at;
+    if (strstr(pattern, "\\G") != NULL) {
+        return fault_set(fault, STATUS_UNSUPPORTED, "a pattern of the tokenizer has \\G");
+    }
     pcre2_compile_context *context = pcre2_compile_context_create(splitter->memory);
     if (context == NULL) {
         return STATUS_NO_MEMORY;
@@ -51,7 +68,8 @@ static enum status pattern_add(struct splitter *splitter, const char *pattern, s
     pcre2_set_parens_nest_limit(context, 100);
     pcre2_code *code =
         pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, context);
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT,
+                      &error, &at, context);
     pcre2_compile_context_free(context);
     if (code == NULL) {
         PCRE2_UCHAR words[160] = "";
@@ -62,7 +80,8 @@ static enum status pattern_add(struct splitter *splitter, const char *pattern, s
         return fault_set(fault, STATUS_UNSUPPORTED, "a pattern of the tokenizer: %s at offset %zu",
                          (const char *)words, (size_t)at);
     }
-    (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); /* without it the interpreter runs */
+    /* without it the interpreter runs */
+    (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
     splitter->codes[splitter->n++] = code;
     return STATUS_OK;
 }
@@ -137,16 +156,8 @@ struct run {
     pcre2_match_data *match;
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
-    unsigned n_matches;
-    double deadline; /* of this thread's processor time, in seconds */
+    uint64_t budget; /* bytes that may still be looked at */
 };
-
-static double processor_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static enum status run_new(const struct splitter *splitter, const char *text, size_t n_bytes,
                            struct run *run)
@@ -158,8 +169,7 @@ static enum status run_new(const struct splitter *splitter, const char *text, si
     if (run->subject == NULL || run->match == NULL || run->context == NULL || run->stack == NULL) {
         return STATUS_NO_MEMORY;
     }
-    run->deadline = processor_seconds() + 0.5 + 8.0 * (double)n_bytes / 1048576.0;
-    pcre2_set_match_limit(run->context, MATCH_LIMIT + MATCH_LIMIT_BYTE * (uint32_t)n_bytes);
+    run->budget = BUDGET + (uint64_t)BUDGET_BYTE * splitter->n * n_bytes;
     pcre2_set_heap_limit(run->context, HEAP_LIMIT_KIB);
     pcre2_jit_stack_assign(run->context, NULL, run->stack);
     memcpy(run->subject, text, n_bytes);
@@ -182,19 +192,62 @@ static void run_free(struct run *run)
     pcre2_jit_stack_free(run->stack);
 }
 
-static int match_at(const pcre2_code *code, struct run *run, const char *subject, size_t n,
-                    size_t from)
+/* One call, that may start anywhere in [from, last] and sees subject [n]. */
+static int match_call(const pcre2_code *code, struct run *run, const char *subject, size_t n,
+                      size_t from, size_t last, uint32_t options)
 {
-    if (++run->n_matches % 8 == 0 && processor_seconds() > run->deadline) {
-        return PCRE2_ERROR_MATCHLIMIT;
-    }
-    int rc = pcre2_match(code, (PCRE2_SPTR)subject, n, from, PCRE2_NO_UTF_CHECK, run->match,
-                         run->context);
+    pcre2_set_offset_limit(run->context, last);
+    options |= PCRE2_NO_UTF_CHECK;
+    int rc = pcre2_match(code, (PCRE2_SPTR)subject, n, from, options, run->match, run->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
-        rc = pcre2_match(code, (PCRE2_SPTR)subject, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-                         run->match, run->context);
+        rc = pcre2_match(code, (PCRE2_SPTR)subject, n, from, options | PCRE2_NO_JIT, run->match,
+                         run->context);
     }
     return rc;
+}
+
+static bool within(const char *subject, size_t n, size_t at)
+{
+    return at < n && ((uint8_t)subject[at] & 0xc0) == 0x80; /* in the middle of a character */
+}
+
+/* The first match at or behind `from`. */
+static int match_find(const pcre2_code *code, struct run *run, const char *subject, size_t n,
+                      size_t from)
+{
+    size_t n_bytes = FIRST_BYTES;
+    uint32_t steps = FIRST_STEPS;
+    bool single = false; /* one start, at `from` */
+    while (from <= n) {
+        uint64_t cost = n_bytes + (steps > FIRST_STEPS ? (uint64_t)STEP_COST * steps : 0);
+        size_t last = single ? from : from + FIRST_BYTES / 2;
+        size_t end = n - from > n_bytes ? from + n_bytes : n;
+        if (cost > run->budget) {
+            return PCRE2_ERROR_MATCHLIMIT;
+        }
+        run->budget -= cost;
+        while (within(subject, n, end)) {
+            end--;
+        }
+        pcre2_set_match_limit(run->context, steps);
+        int rc = match_call(code, run, subject, end, from, last, end < n ? PCRE2_PARTIAL_HARD : 0);
+        if (rc == PCRE2_ERROR_PARTIAL) {
+            from = pcre2_get_startchar(run->match);
+            n_bytes *= MORE_BYTES;
+            single = true;
+        } else if (rc == PCRE2_ERROR_MATCHLIMIT && steps <= UINT32_MAX / MORE_STEPS) {
+            steps *= single ? MORE_STEPS : 1;
+            single = true;
+        } else if (rc == PCRE2_ERROR_NOMATCH) {
+            for (from = last + 1; within(subject, n, from); from++) {}
+            n_bytes = FIRST_BYTES;
+            steps = FIRST_STEPS;
+            single = false;
+        } else {
+            return rc;
+        }
+    }
+    return PCRE2_ERROR_NOMATCH;
 }
 
 /* Cuts one piece by one pattern. The pattern sees nothing outside of the piece. */
@@ -204,7 +257,7 @@ static enum status piece_cut(const pcre2_code *code, struct run *run, struct pie
     const char *subject = run->subject + piece.start;
     size_t n = piece.n_bytes, done = 0, from = 0;
     while (from <= n) {
-        int rc = match_at(code, run, subject, n, from);
+        int rc = match_find(code, run, subject, n, from);
         if (rc == PCRE2_ERROR_NOMATCH) {
             break;
         }

@@ -153,6 +153,8 @@ static void test_not_possible(void **state)
         {"{\"type\":\"WhitespaceSplit\"}", "WhitespaceSplit"},
         {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"MergedWithNext\"}",
          "Split that removes or joins"},
+        {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\Ga\"},\"behavior\":\"Isolated\"}",
+         "\\G"},
         {"{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", "add_prefix_space"},
         {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}", "pattern"},
     };
@@ -207,7 +209,7 @@ static void test_catastrophic_patterns(void **state)
             assert_string_not_equal(fault.text, "");
             n_limits++;
         }
-        if ((double)(clock() - begin) / CLOCKS_PER_SEC > 5)
+        if ((double)(clock() - begin) / CLOCKS_PER_SEC > 1)
             fail_msg("%s takes %.1f s", patterns[i], (double)(clock() - begin) / CLOCKS_PER_SEC);
         token_list_free(&ids);
         model_free(&model);

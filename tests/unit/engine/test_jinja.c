@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <cmocka.h>
 
 static char *data_read(const char *name, size_t *n_bytes)
@@ -77,13 +76,6 @@ static void recorded_cases_are_exact(void **state)
     json_decref(file);
     mem_free(bytes);
     assert_int_equal(bad, 0);
-}
-
-static double processor_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 /* What a template's whole share of steps takes here where it is spent on the plainest of loops: the

@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <cmocka.h>
 
 struct maker {
@@ -271,13 +270,6 @@ static void variables(struct maker *m)
         json(m, i == 0 ? 3 : 2);
     }
     put(m, "}");
-}
-
-static double processor_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static bool checked_render(const struct maker *template, const char *more)

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <cmocka.h>
 
 static void decoding_undoes_encoding(void **state)
@@ -64,13 +63,6 @@ static void special_tokens_are_parsed_where_wanted(void **state)
     loaded_free(&l);
 }
 
-static double processor_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static double tokenize_seconds(const struct text *text, const char *data, size_t n)
 {
     struct token_list ids = {0};
@@ -118,15 +110,138 @@ static void long_texts_take_time_in_proportion(void **state)
     }
 }
 
+enum { LONG_TEXT = 1 << 20 };
+
+static double split_seconds(const char *const *patterns, const char *data, size_t n,
+                            enum status *status)
+{
+    struct splitter *splitter;
+    struct pieces pieces = {0};
+    assert_int_equal(splitter_new(patterns, &splitter, NULL), STATUS_OK);
+    double begin = processor_seconds();
+    *status = splitter_run(splitter, data, n, &pieces);
+    double took = processor_seconds() - begin;
+    pieces_free(&pieces);
+    splitter_free(&splitter);
+    return took;
+}
+
+/* A megabyte of one character, with another at its end or not, is cut by every published list. */
+static void published_patterns_end(void **state)
+{
+    static const char *const names[] = {"default", "deepseek-llm", "jais-2", "superbpe",
+                                        "falcon",  "tiny_aya",     "qwen2"};
+    char *data = mem_zeroed(LONG_TEXT, 1);
+    (void)state;
+    assert_non_null(data);
+    for (size_t i = 0; i < 6 * COUNT_OF(names); i++) {
+        struct gguf_text name = {.data = names[i / 6], .n_bytes = strlen(names[i / 6])};
+        enum status status;
+        memset(data, " 7a"[i % 6 / 2], LONG_TEXT);
+        data[LONG_TEXT - 1] = i % 2 ? '1' : ' ';
+        (void)split_seconds(pre_find(name)->patterns, data, LONG_TEXT, &status);
+        if (status != STATUS_OK) {
+            fail_msg("%s: a megabyte of '%c' is too much", names[i / 6], data[0]);
+        }
+    }
+    mem_free(data);
+}
+
+/* Patterns that try every way to cut a run, or read on from every byte of it, are stopped: after
+ * no more than a few times what the dearest of the honest ones takes. */
+static void catastrophic_patterns_end(void **state)
+{
+    static const char *const patterns[] = {
+        "(a+)+[bc]",        "(a|a)*[bc]",        "(a*)*[bc]",     "(?=(a+)+[bc])a",
+        "(.*)(.*)(.*)[bc]", "a++[bc]",           "a+[bc]",        "[ab]++\\z",
+        "(?=.*x)|a++[bc]",  "(?<=a)a++(?=[bc])", "(?:a|aa)+[bc]", "\\w+\\s+\\d"};
+    static const char *const honest[] = {"[\\p{P}$+<=>^~|]+", "\\p{N}+", "[0-9]{3}", "!", NULL};
+    char *data = mem_zeroed(LONG_TEXT, 1);
+    enum status status;
+    (void)state;
+    assert_non_null(data);
+    memset(data, '!', LONG_TEXT);
+    double unit = split_seconds(honest, data, LONG_TEXT, &status);
+    assert_int_equal(status, STATUS_OK);
+    memset(data, 'a', LONG_TEXT);
+    data[LONG_TEXT - 1] = '-';
+    for (size_t i = 0; i < COUNT_OF(patterns); i++) {
+        double took = split_seconds((const char *[]){patterns[i], NULL}, data, LONG_TEXT, &status);
+        if (status != STATUS_LIMIT || took > 40 * unit) {
+            fail_msg("%s: %s after %.3f s; honest ones took %.3f s", patterns[i],
+                     status_name(status), took, unit);
+        }
+    }
+    mem_free(data);
+}
+
+/* The longest of those that overlap, wherever it stands; then what is left beside it. */
+static void the_longest_special_token_wins(void **state)
+{
+    struct token tokens[] = {
+        {.data = "ab", .n_bytes = 2, .attr = TOKEN_USER},
+        {.data = "a", .n_bytes = 1, .attr = TOKEN_USER},
+        {.data = "bcd", .n_bytes = 3, .attr = TOKEN_CONTROL},
+        {.data = "d", .n_bytes = 1, .attr = TOKEN_USER | TOKEN_RSTRIP},
+    };
+    static const struct fragment wanted[2][6] = {
+        {{0, 0, 2}, {TOKEN_NONE, 2, 1}, {3, 3, 1}, {TOKEN_NONE, 6, 1}, {0, 7, 2}},
+        {{1, 0, 1}, {2, 1, 3}, {TOKEN_NONE, 4, 3}, {0, 7, 2}}};
+    static const size_t n[] = {5, 4};
+    struct text text = {.tokens = tokens, .n_tokens = COUNT_OF(tokens)};
+    struct fragments got = {0};
+    (void)state;
+    assert_int_equal(special_build(&text), STATUS_OK);
+    for (int parse = 0; parse < 2; parse++) {
+        assert_int_equal(special_split(&text, "abcd  xab", 9, parse, &got), STATUS_OK);
+        assert_int_equal(got.n, n[parse]);
+        assert_memory_equal(got.items, wanted[parse], n[parse] * sizeof *got.items);
+    }
+    fragments_free(&got);
+    mem_free(text.special);
+    mem_free(text.trie);
+}
+
+/* A text of n special tokens, no two the same. */
+static double special_seconds(uint32_t n)
+{
+    struct token *tokens = mem_zeroed(n, sizeof *tokens);
+    char *data = mem_zeroed(n, 16);
+    struct text text = {.tokens = tokens, .n_tokens = n};
+    struct fragments fragments = {0};
+    size_t at = 0;
+    assert_non_null(tokens);
+    assert_non_null(data);
+    for (uint32_t i = 0; i < n; i++) {
+        tokens[i] = (struct token){.data = data + at, .attr = TOKEN_CONTROL};
+        tokens[i].n_bytes = (uint32_t)snprintf(data + at, 16, "<|%u|>", i);
+        at += tokens[i].n_bytes;
+    }
+    assert_int_equal(special_build(&text), STATUS_OK);
+    double begin = processor_seconds();
+    assert_int_equal(special_split(&text, data, at, true, &fragments), STATUS_OK);
+    double took = processor_seconds() - begin;
+    assert_int_equal(fragments.n, n);
+    fragments_free(&fragments);
+    mem_free(text.special);
+    mem_free(text.trie);
+    mem_free(data);
+    mem_free(tokens);
+    return took;
+}
+
+static void many_special_tokens_take_time_in_proportion(void **state)
+{
+    (void)state;
+    double part = special_seconds(4000), whole = special_seconds(32000);
+    if (whole > 16 * part + 0.1) {
+        fail_msg("32000 special tokens took %.3f s, an eighth of them %.3f s", whole, part);
+    }
+}
+
 static void spm_make(struct loaded *l)
 {
-    static const char *const words[] = {"\xe2\x96\x81",
-                                        "a",
-                                        "b",
-                                        "\xe2\x96\x81"
-                                        "a",
-                                        "ab",
-                                        "aa"};
+    static const char *const words[] = {"\342\226\201", "a", "b", "\342\226\201a", "ab", "aa"};
     static const float scores[] = {-1, -2, -3, -4, -5, -6};
     *l = (struct loaded){0};
     make_spm(&l->maker, words, scores, COUNT_OF(words));
@@ -347,6 +462,10 @@ int main(void)
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(special_tokens_are_parsed_where_wanted),
         cmocka_unit_test(long_texts_take_time_in_proportion),
+        cmocka_unit_test(published_patterns_end),
+        cmocka_unit_test(catastrophic_patterns_end),
+        cmocka_unit_test(the_longest_special_token_wins),
+        cmocka_unit_test(many_special_tokens_take_time_in_proportion),
         cmocka_unit_test(spm_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(unigram_finds_the_best_way),
         cmocka_unit_test(unigram_normalises_as_the_table_says),

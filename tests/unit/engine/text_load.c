@@ -6,12 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h>
 
 const char *conformance_folder(void)
 {
     const char *folder = getenv("SKEIN_CONFORMANCE");
     return folder == NULL || folder[0] == '\0' ? NULL : folder;
+}
+
+double processor_seconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 char *file_read(const char *path, size_t *n_bytes)

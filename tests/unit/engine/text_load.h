@@ -14,6 +14,7 @@ struct loaded {
 
 /* Folder of the reference data; NULL where SKEIN_CONFORMANCE is not set: the test is skipped. */
 const char *conformance_folder(void);
+double processor_seconds(void);                     /* of this thread */
 char *file_read(const char *path, size_t *n_bytes); /* NULL where it is missing; mem_free */
 void loaded_from_file(struct loaded *l, const char *path);
 void loaded_demo(struct loaded *l);
