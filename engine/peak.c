@@ -1,22 +1,18 @@
-/* What this box could do at most: the limits that figures of speed are set beside.
+/* What this box could compute at most: the limit that figures of speed are set beside.
  *
- * Memory: all threads read 256 MB that lie in 2 MB pages, more than any cache here holds, in pieces
- * of 1 MB; the median of the sweeps is the figure, because a share of it is quoted as a median too.
- * Arithmetic: twelve independent sums in registers, nothing from memory, with the widest
- * instruction that this processor has for multiply-adds of float32, of bf16 pairs and of int8
- * fours. The instructions are written out as assembler, since a compiler may neither drop nor fuse
- * any of them and the file is compiled for the oldest processor of its kind; each loop runs only
- * where its feature was found. The best of several runs counts there: nothing makes them too fast.
+ * Twelve independent sums in registers, nothing from memory, with the widest instruction that this
+ * processor has for multiply-adds of float32, of bf16 pairs and of int8 fours. The instructions are
+ * written out as assembler, since a compiler may neither drop nor fuse any of them and the file is
+ * compiled for the oldest processor of its kind; each loop runs only where its feature was found.
+ * The best of several runs counts: nothing makes them too fast.
  *
  * What fails: memory, and a thread that cannot be started.
  * Sources: Intel SDM volume 2 (VFMADD, VDPBF16PS, VPDPBUSD), Arm ARM (FMLA, BFMMLA, SDOT, SMMLA).
  */
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
+#include "engine/engine.h"
 #include "engine/kernels/cpu.h"
-#include "engine/kernels/pack.h"
 #include "engine/kernels/pool.h"
 
 #if defined __aarch64__
@@ -24,14 +20,7 @@
 #include <sys/auxv.h>
 #endif
 
-enum {
-    READ_BYTES = 256 << 20,
-    PIECE_BYTES = 1 << 20,
-    SWEEPS = 5,
-    LOOPS = 30000,
-    RUNS = 8,
-    SUMS = 12
-};
+enum { LOOPS = 30000, RUNS = 8, SUMS = 12 };
 
 static double now_seconds(void)
 {
@@ -40,78 +29,6 @@ static double now_seconds(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
-
-/* ---------------------------------------------------------------- memory */
-
-struct sweep {
-    uint8_t *data;
-    float (*dot)(const float *a, const float *b, size_t n);
-    float sums[READ_BYTES / PIECE_BYTES]; /* so that no read is for nothing */
-};
-
-static void fill_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
-{
-    const struct sweep *sweep = ctx;
-
-    (void)thread;
-    memset(sweep->data + begin * PIECE_BYTES, 0, (end - begin) * PIECE_BYTES);
-}
-
-static void read_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
-{
-    struct sweep *sweep = ctx;
-
-    (void)thread;
-    for (size_t i = begin; i < end; i++) {
-        const float *piece = (const float *)(const void *)(sweep->data + i * PIECE_BYTES);
-
-        sweep->sums[i] = sweep->dot(piece, piece, PIECE_BYTES / sizeof *piece);
-    }
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-enum status engine_measure_read(uint32_t n_threads, double *out)
-{
-    struct compute *compute = NULL;
-    struct pool *pool = NULL;
-    struct sweep *sweep = MEM_NEW(struct sweep);
-    double seconds[SWEEPS];
-    size_t n_pieces = READ_BYTES / PIECE_BYTES;
-    enum status status = sweep ? compute_new(ENGINE_NATIVE, 1, &compute, NULL) : STATUS_NO_MEMORY;
-
-    *out = 0;
-    if (!status)
-        status = pool_new(n_threads, &pool);
-    if (!status) {
-        sweep->data = pages_new(READ_BYTES);
-        status = sweep->data ? STATUS_OK : STATUS_NO_MEMORY;
-    }
-    if (!status) {
-        sweep->dot = compute_ops(compute)->dot;
-        pool_run(pool, n_pieces, 1, fill_pieces, sweep);
-        for (int i = 0; i < SWEEPS; i++) {
-            double start = now_seconds();
-
-            pool_run(pool, n_pieces, 1, read_pieces, sweep);
-            seconds[i] = now_seconds() - start;
-        }
-        qsort(seconds, SWEEPS, sizeof *seconds, by_value);
-        *out = READ_BYTES / seconds[SWEEPS / 2];
-        pages_free(sweep->data, READ_BYTES);
-    }
-    mem_free(sweep);
-    pool_free(&pool);
-    compute_free(&compute);
-    return status;
-}
-
-/* ---------------------------------------------------------------- arithmetic */
 
 /* Twelve times the instruction, each with a register of its own for the sum. */
 #define TWELVE(instruction)                                                                        \
