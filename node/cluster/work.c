@@ -374,18 +374,14 @@ static void context_fault(const struct control *c, const struct work *w, struct 
                         "the prompt has %u tokens; %s was made for %u, the answer included: "
                         "shorten the prompt",
                         w->sequence.n_prompt, instance->name, n);
-    else if (n >= c->options.n_ctx_tokens)
+    else if (instance->notice[0])
+        (void)fault_set(fault, STATUS_CONTEXT, "the prompt has %u tokens, and %s",
+                        w->sequence.n_prompt, instance->notice);
+    else
         (void)fault_set(fault, STATUS_CONTEXT,
                         "the prompt has %u tokens; %s runs with a context of %u, the answer "
                         "included: shorten the prompt, or start %s with --context, up to %u",
                         w->sequence.n_prompt, instance->name, n, c->card.name, most);
-    else
-        (void)fault_set(fault, STATUS_CONTEXT,
-                        "the prompt has %u tokens; memory allows %s a context of %u, the answer "
-                        "included, of the %u asked for: shorten the prompt, or free memory, add a "
-                        "node, or start %s with --kv q8_0 or --parallel 1",
-                        w->sequence.n_prompt, instance->name, n, c->options.n_ctx_tokens,
-                        c->card.name);
 }
 
 /* The instance is READY: its context is known. */

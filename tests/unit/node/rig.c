@@ -270,12 +270,12 @@ void rig_model_opens(struct rig *rig, uint8_t hash, struct control_model *model)
     rig_step(rig, &event);
 }
 
-struct instance_ref rig_ready_alone(struct rig *rig)
+struct instance_ref rig_ready_alone(struct rig *rig, struct control_model *model)
 {
     struct instance_ref ref;
 
     rig_request(rig, 1, "toy");
-    rig_model_opens(rig, RIG_MODEL, rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER));
+    rig_model_opens(rig, RIG_MODEL, model);
     ref = rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.instance;
     rig_shard_loads(rig, &ref, STATUS_OK);
     rig_stage_done(rig, rig_pass_of(rig, ACTION_RUN_STAGE));

@@ -65,6 +65,6 @@ struct control_pass *rig_pass_of(struct rig *rig, enum control_action_kind kind)
 void rig_request(struct rig *rig, uint64_t handle, const char *model);
 void rig_cancel(struct rig *rig, uint64_t handle);
 /* Alone with the model "toy" READY: request 1 still runs. */
-struct instance_ref rig_ready_alone(struct rig *rig);
+struct instance_ref rig_ready_alone(struct rig *rig, struct control_model *model);
 
 #endif

@@ -451,7 +451,7 @@ static void an_idle_instance_makes_room(void **state)
     rig_model(&rig_own, RIG_MODEL, "toy");
     rig_model(&rig_own, 0xbb, "next");
     rig_new(&rig, &rig_own, &options);
-    ref = rig_ready_alone(&rig);
+    ref = rig_ready_alone(&rig, rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER));
     rig_cancel(&rig, 1);
     assert_int_equal(rig_action(&rig, ACTION_DONE, 0)->done.done.end, REQUEST_END_CANCELLED);
     rig_request(&rig, 2, "next");

@@ -4,9 +4,14 @@
 
 enum { BIG = 0xbb };
 
+static struct control_model *toy(void)
+{
+    return rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
+}
+
 static void model_opens(struct rig *rig)
 {
-    rig_model_opens(rig, RIG_MODEL, rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER));
+    rig_model_opens(rig, RIG_MODEL, toy());
 }
 
 /* "other" heads "big", which takes its whole memory. */
@@ -99,7 +104,7 @@ static void an_instance_is_closed_for_others_only_while_nobody_uses_it(void **st
     (void)state;
     rig_own.memory_bytes = rig_own.memory_free_bytes = 9 * RIG_LAYER;
     rig_new(&rig, &rig_own, NULL);
-    ref = unknown = rig_ready_alone(&rig);
+    ref = unknown = rig_ready_alone(&rig, toy());
     link = rig_member(&rig, 0x90, &rig_other);
     unknown.number++;
     assert_int_equal(close_is_asked(&rig, link, &unknown), STATUS_NOT_FOUND);
@@ -113,7 +118,7 @@ static void an_instance_is_closed_for_others_only_while_nobody_uses_it(void **st
 static void a_plan_says_what_would_be_closed_for_it(void **state)
 {
     struct rig *rig = *state;
-    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
+    struct control_model *model = toy();
     struct control_plan_view view;
     struct fault fault = {0};
 
@@ -151,21 +156,36 @@ static void a_plan_shows_what_another_node_heads(void **state)
     assert_false(control_plan_running(rig->control, hash, &view));
 }
 
-static void a_short_context_is_told_with_what_would_help(void **state)
+/* "own" alone with memory for about half of the context that it asks for. */
+static void short_of_memory(struct rig *rig)
 {
     struct control_options options = {.n_ctx_tokens = 8192, .n_slots = 4, .max_rows = 32};
+
+    rig_card(&rig_own, "own", 4 * RIG_LAYER / 10 + 100000 + 1500 * 40);
+    rig_model(&rig_own, RIG_MODEL, "toy");
+    rig_new(rig, &rig_own, &options);
+}
+
+static struct control_model *model_with_savings(void)
+{
     struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER / 10);
+
+    strcpy(model->name, "toy");
+    model->n_savings = 2;
+    model->savings[0] = (struct control_saving){"--kv f16", 1, 20.0 / 40};
+    model->savings[1] = (struct control_saving){"--kv q8_0", 1, 11.0 / 40};
+    return model;
+}
+
+static void a_short_context_is_told_with_what_would_help(void **state)
+{
+    struct control_model *model = model_with_savings();
     struct control_plan_view view;
     struct fault fault = {0};
     struct rig rig;
 
     (void)state;
-    strcpy(model->name, "toy");
-    model->n_savings = 2;
-    model->savings[0] = (struct control_saving){"--kv f16", 1, 20.0 / 40};
-    model->savings[1] = (struct control_saving){"--kv q8_0", 1, 11.0 / 40};
-    rig_card(&rig_own, "own", 4 * RIG_LAYER / 10 + 100000 + 1500 * 40);
-    rig_new(&rig, &rig_own, &options);
+    short_of_memory(&rig);
     assert_int_equal(control_plan(rig.control, model, PLAN_LATENCY, &view, &fault), STATUS_OK);
     assert_in_range(view.n_ctx_tokens, 2049, 4096); /* not merely the half that fits */
     assert_non_null(strstr(view.notice, "instead of 8192"));
@@ -176,10 +196,32 @@ static void a_short_context_is_told_with_what_would_help(void **state)
     rig_free(&rig);
 }
 
+static void a_prompt_too_long_for_the_memory_is_told_with_what_would_help(void **state)
+{
+    static const uint32_t tokens[5000];
+    struct control_event event = {.kind = EVENT_PROMPT};
+    const struct message_done *done;
+    struct rig rig;
+
+    (void)state;
+    short_of_memory(&rig);
+    (void)rig_ready_alone(&rig, model_with_savings());
+    event.prompt.sequence = 1;
+    event.prompt.tokens = tokens;
+    event.prompt.n_tokens = COUNT_OF(tokens);
+    rig_step(&rig, &event);
+    done = &rig_action(&rig, ACTION_DONE, 0)->done.done;
+    assert_int_equal(done->status, STATUS_CONTEXT);
+    assert_non_null(strstr(done->text, "5000 tokens"));
+    assert_non_null(strstr(done->text, "instead of 8192"));
+    assert_non_null(strstr(done->text, "--kv q8_0 (8192 tokens)"));
+    rig_free(&rig);
+}
+
 static void smaller_forms_that_would_fit_are_told(void **state)
 {
     struct rig *rig = *state;
-    struct control_model *model = rig_control_model(RIG_MODEL, RIG_LAYERS, RIG_LAYER);
+    struct control_model *model = toy();
     struct control_plan_view view;
     struct control_action *done;
     struct fault fault = {0};
@@ -232,6 +274,7 @@ int main(void)
         T(a_plan_says_what_would_be_closed_for_it),
         T(a_plan_shows_what_another_node_heads),
         T(a_short_context_is_told_with_what_would_help),
+        T(a_prompt_too_long_for_the_memory_is_told_with_what_would_help),
         T(smaller_forms_that_would_fit_are_told),
         T(the_form_of_the_head_goes_to_all_stages),
     };
