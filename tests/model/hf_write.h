@@ -52,6 +52,12 @@ struct hf_family {
     const char *more; /* JSON: further members */
 };
 
+/* ---- hf_layouts.c */
+enum { HF_FAMILIES = 48 };
+extern const struct hf_family hf_families[HF_FAMILIES];
+const struct hf_family *hf_family_find(const char *data); /* NULL: none */
+
+/* ---- hf_write.c */
 /* Everything as F32, but MXFP4 where the op says so. */
 void hf_write_folder(const struct gguf *gguf, const struct hf_family *family, const char *folder);
 /* The safetensors file of tensors that were put. */

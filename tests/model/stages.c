@@ -3,6 +3,12 @@
  * nothing. */
 #include "tests/model/stages.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
 enum { ROWS = 64 };
 
 static uint32_t cut(uint32_t n_layers, uint32_t i, uint32_t n)
@@ -84,6 +90,61 @@ void stages_forget(struct stages *stages, uint32_t slot, uint32_t from)
 {
     for (uint32_t i = 0; i < stages->n; i++)
         shard_truncate(stages->shard[i], slot, from);
+}
+
+struct model *model_at(const char *path)
+{
+    struct model *model = NULL;
+    struct fault fault = {0};
+
+    if (model_open(path, &model, &fault))
+        fail_msg("%s: %s", path, fault.text);
+    return model;
+}
+
+struct model *model_tiny(void)
+{
+    struct model *model = NULL;
+    const void *data;
+    size_t size_bytes;
+
+    model_demo(&data, &size_bytes);
+    assert_int_equal(model_open_memory(data, size_bytes, "tiny", &model, NULL), STATUS_OK);
+    return model;
+}
+
+float *stages_logits(const struct model *model, const struct stages_config *config, size_t n_tokens,
+                     size_t chunk)
+{
+    uint32_t n_vocab = model_info(model)->n_vocab;
+    uint32_t *tokens = malloc(n_tokens * sizeof *tokens);
+    float *logits = calloc(n_tokens * n_vocab, sizeof *logits);
+    struct stages stages;
+    struct fault fault = {0};
+
+    assert_non_null(tokens);
+    assert_non_null(logits);
+    for (size_t i = 0; i < n_tokens; i++)
+        tokens[i] = (uint32_t)((i * 97 + 5) % n_vocab);
+    if (stages_open(model, config, &stages, &fault))
+        fail_msg("%s: %s", model_info(model)->name, fault.text);
+    assert_int_equal(stages_run(&stages, 0, 0, tokens, n_tokens, chunk, logits), STATUS_OK);
+    stages_close(&stages);
+    free(tokens);
+    return logits;
+}
+
+double logits_nmse(const float *a, const float *b, size_t n)
+{
+    double error = 0, power = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+
+        error += d * d;
+        power += (double)b[i] * (double)b[i];
+    }
+    return error / power;
 }
 
 uint32_t best_token(const float *logits, uint32_t n_vocab)

@@ -37,6 +37,16 @@ enum status stages_pass(struct stages *stages, const struct shard_row *rows, con
                         size_t n, float *logits) MUST_USE;
 void stages_forget(struct stages *stages, uint32_t slot, uint32_t from);
 
+/* What cannot be opened or run below fails the test that asks for it. */
+struct model *model_at(const char *path);
+struct model *model_tiny(void); /* the built-in one */
+/* Logits [n_tokens, n_vocab] of tokens that are the same for every model of a vocabulary, in passes
+ * of `chunk` rows; the caller's, free(). */
+float *stages_logits(const struct model *model, const struct stages_config *config, size_t n_tokens,
+                     size_t chunk);
+/* Of a against b [n]: the squares of the differences over those of b. */
+double logits_nmse(const float *a, const float *b, size_t n);
+
 uint32_t best_token(const float *logits, uint32_t n_vocab);
 
 #endif

@@ -189,8 +189,7 @@ static void test_case(void **state)
     float *whole;
 
     model_path(name, path, sizeof path);
-    if (model_open(path, &model, &fault))
-        fail_msg("%s", fault.text);
+    model = model_at(path);
     if (model_computable(model, engine, &fault))
         fail_msg("%s", fault.text);
     read_reference(name, model_info(model)->n_vocab, &ref);

@@ -65,18 +65,8 @@ static void write_old(const struct gguf *gguf, uint64_t without, struct buffer *
 static float *logits_of(const struct model *model, uint32_t n_stages)
 {
     struct stages_config config = {.n_stages = n_stages, .n_threads = 1, .n_ctx_tokens = 64};
-    float *logits = calloc((size_t)N_TOKENS * model_info(model)->n_vocab, sizeof(float));
-    uint32_t tokens[N_TOKENS];
-    struct stages stages;
-    struct fault fault = {0};
 
-    for (uint32_t i = 0; i < N_TOKENS; i++)
-        tokens[i] = (i * 31 + 7) % model_info(model)->n_vocab;
-    if (stages_open(model, &config, &stages, &fault))
-        fail_msg("%s", fault.text);
-    assert_int_equal(stages_run(&stages, 0, 0, tokens, N_TOKENS, 8, logits), STATUS_OK);
-    stages_close(&stages);
-    return logits;
+    return stages_logits(model, &config, N_TOKENS, 8);
 }
 
 static void check_model(const char *name)

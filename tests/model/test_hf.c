@@ -239,27 +239,6 @@ static int drop_folder(void **state)
 
 /* ---------------------------------------------------------------- comparing */
 
-static struct model *open_model(const char *path)
-{
-    struct model *model = NULL;
-    struct fault fault = {0};
-
-    if (model_open(path, &model, &fault))
-        fail_msg("%s", fault.text);
-    return model;
-}
-
-static struct model *open_demo(void)
-{
-    struct model *model = NULL;
-    const void *data;
-    size_t size_bytes;
-
-    model_demo(&data, &size_bytes);
-    assert_int_equal(model_open_memory(data, size_bytes, "tiny", &model, NULL), STATUS_OK);
-    return model;
-}
-
 static void convert(const struct model *model, const char *name, const char *type)
 {
     struct model_convert what = {.path = in_folder(name), .type = type};
@@ -273,32 +252,18 @@ static float *logits_of(const struct model *model, enum engine_kind engine)
 {
     struct stages_config config = {
         .engine = engine, .n_stages = 2, .n_threads = 1, .n_ctx_tokens = 64};
-    float *logits = malloc((size_t)N_TOKENS * model_info(model)->n_vocab * sizeof(float));
-    uint32_t tokens[N_TOKENS];
-    struct stages stages;
-    struct fault fault = {0};
 
-    for (uint32_t i = 0; i < N_TOKENS; i++)
-        tokens[i] = (i * 97 + 5) % model_info(model)->n_vocab;
-    if (stages_open(model, &config, &stages, &fault))
-        fail_msg("%s", fault.text);
-    assert_int_equal(stages_run(&stages, 0, 0, tokens, N_TOKENS, 16, logits), STATUS_OK);
-    stages_close(&stages);
-    return logits;
+    return stages_logits(model, &config, N_TOKENS, 16);
 }
 
 static void same_logits(const struct model *a, const struct model *b, enum engine_kind engine,
                         double limit)
 {
     float *x = logits_of(a, engine), *y = logits_of(b, engine);
-    double error = 0, power = 0;
+    double nmse = logits_nmse(x, y, (size_t)N_TOKENS * model_info(a)->n_vocab);
 
-    for (size_t i = 0; i < (size_t)N_TOKENS * model_info(a)->n_vocab; i++) {
-        error += pow((double)x[i] - (double)y[i], 2);
-        power += pow((double)y[i], 2);
-    }
-    if (!(error <= limit * power))
-        fail_msg("nmse %g, limit %g", error / power, limit);
+    if (!(nmse <= limit))
+        fail_msg("nmse %g, limit %g", nmse, limit);
     free(x);
     free(y);
 }
@@ -307,7 +272,7 @@ static void same_logits(const struct model *a, const struct model *b, enum engin
 
 static void test_folder_equals_gguf(void **state)
 {
-    struct model *demo = open_demo(), *hf = open_model(folder), *gguf;
+    struct model *demo = model_tiny(), *hf = model_at(folder), *gguf;
     struct fault fault = {0};
 
     (void)state;
@@ -317,7 +282,7 @@ static void test_folder_equals_gguf(void **state)
     assert_int_equal(model_info(hf)->n_parameters, model_info(demo)->n_parameters);
     assert_true(model_info(hf)->tied);
     convert(demo, "f32.gguf", "F32");
-    gguf = open_model(in_folder("f32.gguf"));
+    gguf = model_at(in_folder("f32.gguf"));
     same_logits(hf, gguf, ENGINE_NATIVE, 0);
     same_logits(hf, gguf, ENGINE_OPENBLAS, 0);
     model_free(&gguf);
@@ -331,7 +296,7 @@ static void test_same_text(void **state)
         "Once upon a time, there was a goose.", "  don't  123 4567 caf\xc3\xa9\n\n\t x",
         "<|im_start|>user\nHi<|im_end|>\n", "\xff\xfe\xf0\x9f\x98\x80 mixed"};
     struct chat_request chat = {.messages_json = "[{\"role\":\"user\",\"content\":\"Hi\"}]"};
-    struct model *demo = open_demo(), *hf = open_model(folder);
+    struct model *demo = model_tiny(), *hf = model_at(folder);
     struct buffer a = {0}, b = {0};
 
     (void)state;
@@ -364,7 +329,7 @@ static void test_convert(void **state)
         double limit;
     } cases[] = {{"F16", 1e-5},  {"BF16", 1e-3}, {"q8_0", 1e-3}, {"Q5_1", 1e-1},
                  {"Q5_0", 1e-1}, {"Q4_1", 3e-1}, {"Q4_0", 3e-1}};
-    struct model *hf = open_model(folder);
+    struct model *hf = model_at(folder);
     struct fault fault = {0};
 
     (void)state;
@@ -372,7 +337,7 @@ static void test_convert(void **state)
         struct model *made;
 
         convert(hf, "from.gguf", cases[i].type);
-        made = open_model(in_folder("from.gguf"));
+        made = model_at(in_folder("from.gguf"));
         assert_int_equal(model_runnable(made, ENGINE_OPENBLAS, &fault), STATUS_OK);
         same_logits(made, hf, ENGINE_OPENBLAS, cases[i].limit);
         model_free(&made);
@@ -402,9 +367,9 @@ static void test_convert_recorded(void **state)
         char path[512];
 
         snprintf(path, sizeof path, "%s/hf/%s", root, names[i]);
-        hf = open_model(path);
+        hf = model_at(path);
         convert(hf, "from.gguf", "F16");
-        made = open_model(in_folder("from.gguf"));
+        made = model_at(in_folder("from.gguf"));
         same_logits(made, hf, ENGINE_NATIVE, 0);
         model_free(&made);
         model_free(&hf);

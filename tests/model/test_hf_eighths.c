@@ -162,12 +162,11 @@ static void write_folders(enum scaling scaling, bool e5m2)
 
 static struct model *open_folder(const char *name)
 {
-    struct model *model = NULL;
     struct fault fault = {0};
     char path[256];
+    struct model *model = model_at(in(name, "", path));
 
-    if (model_open(in(name, "", path), &model, &fault) ||
-        model_computable(model, ENGINE_NATIVE, &fault))
+    if (model_computable(model, ENGINE_NATIVE, &fault))
         fail_msg("%s", fault.text);
     return model;
 }
@@ -178,20 +177,11 @@ static float *logits_of(const char *name, enum engine_kind engine, const char *q
     struct model *model = open_folder(name);
     struct stages_config config = {
         .engine = engine, .n_stages = 2, .n_threads = 1, .n_ctx_tokens = 32};
-    uint32_t tokens[N_TOKENS];
-    struct stages stages;
-    struct fault fault = {0};
     float *logits;
 
     assert_int_equal(model_form_parse(NULL, quantize, &config.form, NULL), STATUS_OK);
     *n_bytes = (size_t)N_TOKENS * model_info(model)->n_vocab * sizeof(float);
-    logits = malloc(*n_bytes);
-    for (uint32_t i = 0; i < N_TOKENS; i++)
-        tokens[i] = (i * 97 + 5) % model_info(model)->n_vocab;
-    if (stages_open(model, &config, &stages, &fault))
-        fail_msg("%s", fault.text);
-    assert_int_equal(stages_run(&stages, 0, 0, tokens, N_TOKENS, 16, logits), STATUS_OK);
-    stages_close(&stages);
+    logits = stages_logits(model, &config, N_TOKENS, 16);
     model_free(&model);
     return logits;
 }
@@ -220,9 +210,6 @@ static void write_from(const void *data, size_t size_bytes, const struct hf_fami
     gguf_free(&gguf);
 }
 
-static const struct hf_family llama = {
-    .name = "LlamaForCausalLM", .flags = HF_UNPAIR, .layers = "model.layers."};
-
 static void test_scalings(void **state)
 {
     const void *data;
@@ -230,7 +217,7 @@ static void test_scalings(void **state)
 
     (void)state;
     model_demo(&data, &size_bytes);
-    write_from(data, size_bytes, &llama);
+    write_from(data, size_bytes, hf_family_find("llama"));
     for (int scaling = BY_BLOCK; scaling <= NO_SCALE; scaling++) {
         for (int e5m2 = 0; e5m2 < 2; e5m2++) {
             struct model *model;
@@ -250,31 +237,6 @@ static void test_scalings(void **state)
 /* Experts, and the matrix of latent attention that is cut by head and partly transposed. */
 static void test_recorded(void **state)
 {
-    static const struct hf_rule deepseek[] = {
-        {"attn_q_a", "self_attn.q_a_proj", PLAIN},
-        {"attn_q_a_norm", "self_attn.q_a_layernorm", PLAIN},
-        {"attn_q_b", "self_attn.q_b_proj", PLAIN},
-        {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa", PLAIN},
-        {"attn_kv_a_norm", "self_attn.kv_a_layernorm", PLAIN},
-        {"attn_k_b", "self_attn.kv_b_proj", LATENT},
-        {"attn_v_b", NULL, NOT_WRITTEN},
-        {NULL, NULL, PLAIN}};
-    static const struct hf_setting settings[] = {
-        {"num_experts", NULL},
-        {"head_dim", NULL},
-        {"partial_rotary_factor", NULL},
-        {"num_key_value_heads", "attention.head_count"},
-        {"n_routed_experts", "expert_count"},
-        {"n_shared_experts", "expert_shared_count"},
-        {"first_k_dense_replace", "leading_dense_block_count"},
-        {"kv_lora_rank", "attention.kv_lora_rank"},
-        {"q_lora_rank", "attention.q_lora_rank"},
-        {"qk_rope_head_dim", "rope.dimension_count"},
-        {"v_head_dim", "attention.value_length_mla"},
-        {NULL, NULL}};
-    static const struct hf_family family = {
-        "deepseek2", "DeepseekV3ForCausalLM",    0, "model.layers.", deepseek,
-        settings,    "{\"qk_nope_head_dim\":32}"};
     const char *conformance = getenv("SKEIN_CONFORMANCE");
     struct file_map map = {0};
     char path[512];
@@ -284,7 +246,7 @@ static void test_recorded(void **state)
         skip();
     snprintf(path, sizeof path, "%s/arch/deepseek2/model.gguf", conformance);
     assert_int_equal(file_map_open(path, &map, NULL), STATUS_OK);
-    write_from(map.data, map.size_bytes, &family);
+    write_from(map.data, map.size_bytes, hf_family_find("deepseek2"));
     file_map_close(&map);
     write_folders(BY_BLOCK, false);
     same(ENGINE_OPENBLAS, NULL);

@@ -72,18 +72,8 @@ static double nmse(const float *a, const float *reference, size_t n_vocab)
 {
     double errors[N_TOKENS];
 
-    for (size_t t = 0; t < N_TOKENS; t++) {
-        double error = 0;
-        double power = 0;
-
-        for (size_t i = t * n_vocab; i < (t + 1) * n_vocab; i++) {
-            double d = (double)a[i] - (double)reference[i];
-
-            error += d * d;
-            power += (double)reference[i] * (double)reference[i];
-        }
-        errors[t] = error / power;
-    }
+    for (size_t t = 0; t < N_TOKENS; t++)
+        errors[t] = logits_nmse(a + t * n_vocab, reference + t * n_vocab, n_vocab);
     qsort(errors, N_TOKENS, sizeof *errors, by_value);
     return errors[N_TOKENS / 2];
 }
@@ -109,13 +99,9 @@ static void check_model(const struct model *model, const char *name, bool expert
 
 static void test_tiny(void **state)
 {
-    struct model *model;
-    const void *data;
-    size_t size;
+    struct model *model = model_tiny();
 
     (void)state;
-    model_demo(&data, &size);
-    assert_int_equal(model_open_memory(data, size, "tiny", &model, NULL), STATUS_OK);
     check_model(model, "tiny", false, ENGINE_NATIVE);
     check_model(model, "tiny", false, ENGINE_OPENBLAS);
     model_free(&model);
@@ -129,13 +115,11 @@ static void test_architectures(void **state)
     if (!root || !*root)
         skip();
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct fault fault = {0};
         struct model *model;
         char path[512];
 
         snprintf(path, sizeof path, "%s/arch/%s/model.gguf", root, cases[i].name);
-        if (model_open(path, &model, &fault))
-            fail_msg("%s", fault.text);
+        model = model_at(path);
         check_model(model, cases[i].name, cases[i].experts, ENGINE_OPENBLAS);
         model_free(&model);
     }

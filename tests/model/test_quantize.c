@@ -26,27 +26,6 @@ static const char *in_folder(const char *name, char out[static 256])
     return out;
 }
 
-static struct model *open_model(const char *path)
-{
-    struct model *model = NULL;
-    struct fault fault = {0};
-
-    if (model_open(path, &model, &fault))
-        fail_msg("%s", fault.text);
-    return model;
-}
-
-static struct model *open_demo(void)
-{
-    struct model *model = NULL;
-    const void *data;
-    size_t size_bytes;
-
-    model_demo(&data, &size_bytes);
-    assert_int_equal(model_open_memory(data, size_bytes, "tiny", &model, NULL), STATUS_OK);
-    return model;
-}
-
 static struct model *converted(const struct model *model, const char *type)
 {
     char path[256];
@@ -55,7 +34,7 @@ static struct model *converted(const struct model *model, const char *type)
 
     if (model_convert(model, &what, &fault))
         fail_msg("%s", fault.text);
-    return open_model(path);
+    return model_at(path);
 }
 
 static struct model_form form_of(const char *type)
@@ -76,18 +55,8 @@ static float *logits_of(const struct model *model, enum engine_kind engine, uint
                                    .n_threads = n_stages,
                                    .n_ctx_tokens = 32,
                                    .form = form};
-    float *logits = malloc((size_t)N_TOKENS * model_info(model)->n_vocab * sizeof(float));
-    uint32_t tokens[N_TOKENS];
-    struct stages stages;
-    struct fault fault = {0};
 
-    for (uint32_t i = 0; i < N_TOKENS; i++)
-        tokens[i] = (i * 97 + 5) % model_info(model)->n_vocab;
-    if (stages_open(model, &config, &stages, &fault))
-        fail_msg("%s", fault.text);
-    assert_int_equal(stages_run(&stages, 0, 0, tokens, N_TOKENS, 16, logits), STATUS_OK);
-    stages_close(&stages);
-    return logits;
+    return stages_logits(model, &config, N_TOKENS, 16);
 }
 
 static void same_bits(const struct model *model, const char *type, enum engine_kind engine)
@@ -110,13 +79,13 @@ static void same_bits(const struct model *model, const char *type, enum engine_k
 
 static void test_same_bits(void **state)
 {
-    struct model *demo = open_demo(), *plain = converted(demo, "F32");
+    struct model *demo = model_tiny(), *plain = converted(demo, "F32");
     char path[256], kept[256];
 
     (void)state;
     model_free(&plain);
     assert_int_equal(rename(in_folder("made.gguf", path), in_folder("plain.gguf", kept)), 0);
-    plain = open_model(kept);
+    plain = model_at(kept);
     for (uint32_t t = 1; t < TENSOR_TYPE_LIMIT; t++) {
         if (!tensor_encodes((enum tensor_type)t))
             continue;
@@ -151,7 +120,7 @@ static void test_same_bits_recorded(void **state)
         struct model *model;
 
         snprintf(path, sizeof path, "%s/%s", root, names[i]);
-        model = open_model(path);
+        model = model_at(path);
         same_bits(model, "Q8_0", ENGINE_NATIVE);
         same_bits(model, "Q4_0", ENGINE_NATIVE);
         model_free(&model);
@@ -163,7 +132,7 @@ static void test_same_bits_recorded(void **state)
 static void test_costs(void **state)
 {
     static const char *const types[] = {"F16", "Q8_0", "Q4_1"};
-    struct model *demo = open_demo(), *plain = converted(demo, "F32");
+    struct model *demo = model_tiny(), *plain = converted(demo, "F32");
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(types); i++) {
@@ -205,7 +174,7 @@ static void test_costs(void **state)
 /* A type with more bits than the tensors have leaves them, in the shard and in the file. */
 static void test_never_grows(void **state)
 {
-    struct model *demo = open_demo(), *small = converted(demo, "Q4_0"), *same;
+    struct model *demo = model_tiny(), *small = converted(demo, "Q4_0"), *same;
     struct model_form form = form_of("Q8_0");
     struct model_costs costs;
     char path[256], kept[256];
@@ -213,7 +182,7 @@ static void test_never_grows(void **state)
     (void)state;
     model_free(&small);
     assert_int_equal(rename(in_folder("made.gguf", path), in_folder("small.gguf", kept)), 0);
-    small = open_model(kept);
+    small = model_at(kept);
     assert_int_equal(model_costs(small, &form, &costs), STATUS_OK);
     assert_int_equal(costs.layer_bytes[0], model_info(small)->layer_bytes[0]);
     model_costs_free(&costs);
@@ -227,7 +196,7 @@ static void test_never_grows(void **state)
 
 static void test_refusals(void **state)
 {
-    struct model *demo = open_demo();
+    struct model *demo = model_tiny();
     struct model_form form;
     struct fault fault = {0};
     struct stages_config config = {.n_stages = 1, .n_ctx_tokens = 32, .form.quantize = 4711};

@@ -127,14 +127,10 @@ static void test_truncation(void **state)
 
 static int open_all(void **state)
 {
-    const void *data;
-    size_t size;
     struct stages stages;
 
     (void)state;
-    model_demo(&data, &size);
-    if (model_open_memory(data, size, "tiny", &model, NULL))
-        return -1;
+    model = model_tiny();
     n_vocab = model_info(model)->n_vocab;
     for (uint32_t i = 0; i < N_TOKENS; i++)
         tokens[i] = (i * i * 13 + 17) % n_vocab;

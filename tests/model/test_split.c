@@ -22,40 +22,19 @@ struct split {
     float *expected; /* [N_TOKENS, n_vocab]: of the whole file */
 };
 
-static void run_model(const struct model *model, uint32_t n_stages, float *logits)
+static float *logits_of(const struct model *model, uint32_t n_stages)
 {
     struct stages_config config = {
         .engine = ENGINE_NATIVE, .n_stages = n_stages, .n_threads = 1, .n_ctx_tokens = 64};
-    uint32_t tokens[N_TOKENS];
-    struct stages stages;
-    struct fault fault = {0};
 
-    for (uint32_t i = 0; i < N_TOKENS; i++)
-        tokens[i] = (i * 37 + 5) % model_info(model)->n_vocab;
-    if (stages_open(model, &config, &stages, &fault))
-        fail_msg("%s", fault.text);
-    assert_int_equal(stages_run(&stages, 0, 0, tokens, N_TOKENS, 8, logits), STATUS_OK);
-    stages_close(&stages);
-}
-
-static float *logits_of(const struct model *model, uint32_t n_stages)
-{
-    float *logits = calloc((size_t)N_TOKENS * model_info(model)->n_vocab, sizeof(float));
-
-    assert_non_null(logits);
-    run_model(model, n_stages, logits);
-    return logits;
+    return stages_logits(model, &config, N_TOKENS, 8);
 }
 
 static void check_logits(const struct split *s, const char *path, uint32_t n_stages)
 {
-    struct model *model;
-    struct fault fault = {0};
-    float *logits;
+    struct model *model = model_at(path);
+    float *logits = logits_of(model, n_stages);
 
-    if (model_open(path, &model, &fault))
-        fail_msg("%s", fault.text);
-    logits = logits_of(model, n_stages);
     assert_memory_equal(logits, s->expected,
                         (size_t)N_TOKENS * model_info(model)->n_vocab * sizeof(float));
     free(logits);
@@ -76,18 +55,13 @@ static void split_demo(struct split *s, bool header_first)
 static int set_up(void **state)
 {
     struct split *s = calloc(1, sizeof *s);
-    struct model *model;
-    const void *data;
-    size_t size;
+    struct model *model = model_tiny();
 
     strcpy(s->root, "/tmp/skein-split-XXXXXX");
     if (!mkdtemp(s->root))
         return -1;
     (void)snprintf(s->stem, sizeof s->stem, "%s/goose", s->root);
     split_demo(s, false);
-    model_demo(&data, &size);
-    if (model_open_memory(data, size, "whole", &model, NULL))
-        return -1;
     s->expected = logits_of(model, 1);
     model_free(&model);
     *state = s;
@@ -126,7 +100,7 @@ static void test_any_part_is_the_model(void **state)
 
         part_path(s, i, path);
         check_logits(s, path, i);
-        assert_int_equal(model_open(path, &model, NULL), STATUS_OK);
+        model = model_at(path);
         assert_int_equal(model_info(model)->file_bytes, total);
         model_free(&model);
     }
@@ -176,21 +150,17 @@ static void test_convert_joins(void **state)
     struct split *s = *state;
     char part[128], joined[128], whole[128], command[300];
     struct model_convert what = {.path = part, .type = "Q8_0"};
-    struct model *from_parts, *from_one, *again;
-    const void *data;
-    size_t size;
+    struct model *from_parts, *from_one = model_tiny(), *again;
 
     part_path(s, 2, part);
     (void)snprintf(joined, sizeof joined, "%s/joined.gguf", s->root);
     (void)snprintf(whole, sizeof whole, "%s/whole.gguf", s->root);
-    model_demo(&data, &size);
-    assert_int_equal(model_open_memory(data, size, "whole", &from_one, NULL), STATUS_OK);
-    assert_int_equal(model_open(part, &from_parts, NULL), STATUS_OK);
+    from_parts = model_at(part);
     convert(from_one, whole);
     convert(from_parts, joined);
     (void)snprintf(command, sizeof command, "cmp '%s' '%s'", joined, whole);
     assert_int_equal(system(command), 0);
-    assert_int_equal(model_open(joined, &again, NULL), STATUS_OK);
+    again = model_at(joined);
     assert_int_equal(model_runnable(again, ENGINE_NATIVE, NULL), STATUS_OK);
     assert_int_equal(model_convert(from_one, &what, NULL), STATUS_INVALID); /* a part's name */
     model_free(&again);
