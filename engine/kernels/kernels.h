@@ -133,7 +133,6 @@ struct vector_ops {
     void (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
     void (*silu_mul)(float *gate, const float *up, size_t n); /* gate = silu(gate) · up */
     void (*softmax)(float *x, size_t n);
-    float (*max)(const float *x, size_t n);
     attend_page *attend_page; /* attend.h */
     kv_store *kv_store;
 };

@@ -37,7 +37,6 @@ const struct kernel_table KERNELS = {
             .rms_norm = op_rms_norm,
             .silu_mul = op_silu_mul,
             .softmax = op_softmax,
-            .max = op_max,
             .attend_page = op_attend_page,
             .kv_store = op_kv_store,
         },

@@ -106,7 +106,7 @@ static void op_silu_mul(float *gate, const float *up, size_t n)
     }
 }
 
-static float op_max(const float *x, size_t n)
+static float largest_of(const float *x, size_t n)
 {
     size_t i = 0;
     float most;
@@ -121,7 +121,7 @@ static float op_max(const float *x, size_t n)
 
 static void op_softmax(float *x, size_t n)
 {
-    vf most = vf_set(op_max(x, n)), sum = vf_set(0.0f);
+    vf most = vf_set(largest_of(x, n)), sum = vf_set(0.0f);
     float rest = 0.0f;
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
