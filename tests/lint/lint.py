@@ -259,7 +259,7 @@ def text_of(root, path):
 def proven_families(root):
     """Family names of Hugging Face folders that some test opens and compares."""
     tested = set(re.findall(r'^    \{"[^"]+", "(\w+)",',
-                            text_of(root, "tests/model/test_hf_families.c"), re.M))
+                            text_of(root, "tests/model/hf_layouts.c"), re.M))
     recorded = re.search(r"^Recorded folders.*?\n\n", text_of(root, "engine/README.md"), re.M | re.S)
     return tested | set(re.findall(r"\w+For\w+", recorded.group(0) if recorded else ""))
 
