@@ -50,12 +50,13 @@ static float small_float(uint8_t code, int shift, float scale)
     return code & 0x80 ? -value * scale : value * scale;
 }
 
-float source_e4m3(uint8_t code)
+/* An 8-bit float's value, exact; what is no number is NAN. */
+static float value_e4m3(uint8_t code)
 {
     return (code & 0x7f) == 0x7f ? NAN : small_float(code, 20, 0x1p120f);
 }
 
-float source_e5m2(uint8_t code)
+static float value_e5m2(uint8_t code)
 {
     if ((code & 0x7f) > 0x7c)
         return NAN;
@@ -87,8 +88,7 @@ static void decode_values(const struct tensor_source *s, const struct source_pie
                           piece->scales + stored_bytes(s->scale_type, scales + k / s->scale_cols),
                           &scale, 1);
         for (uint64_t at = k; at < end; at++)
-            *out++ =
-                scale * (s->code == SOURCE_E4M3 ? source_e4m3(data[at]) : source_e5m2(data[at]));
+            *out++ = scale * (s->code == SOURCE_E4M3 ? value_e4m3(data[at]) : value_e5m2(data[at]));
     }
 }
 

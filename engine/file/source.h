@@ -68,8 +68,4 @@ void tensor_values(const struct gguf_tensor *tensor, float *out);
 void tensor_each_bytes(const struct gguf_tensor *tensor,
                        void (*fn)(void *ctx, const void *data, uint64_t n_bytes), void *ctx);
 
-/* An 8-bit float's value, exact; what is no number is NAN. */
-float source_e4m3(uint8_t code);
-float source_e5m2(uint8_t code);
-
 #endif

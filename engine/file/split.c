@@ -145,7 +145,8 @@ enum status split_parse(const struct bytes_view *parts, uint32_t n_parts, struct
 
 /* ---------------------------------------------------------------- files */
 
-enum status split_missing(const char *path, uint32_t number, struct fault *fault)
+/* The sentence about part `number` that is not there; path is the missing file's. */
+static enum status part_missing(const char *path, uint32_t number, struct fault *fault)
 {
     uint32_t own, count = model_part_count(path, &own);
 
@@ -162,7 +163,7 @@ static enum status map_part(const char *path, uint32_t number, struct file_map *
                               : fault_set(fault, STATUS_NO_MEMORY, "no memory to open %s", path);
 
     if (part && status == STATUS_NOT_FOUND && strcmp(part, path) != 0)
-        status = split_missing(part, number, fault);
+        status = part_missing(part, number, fault);
     mem_free(part);
     return status;
 }

@@ -23,8 +23,6 @@ enum status split_parse(const struct bytes_view *parts, uint32_t n_parts, struct
  * the file. */
 enum status split_open(const char *path, struct file_map **maps, uint32_t *n_maps,
                        struct gguf **gguf, struct fault *fault) MUST_USE;
-/* The sentence about part `number` that is not there: NOT_FOUND. path is the missing file's. */
-enum status split_missing(const char *path, uint32_t number, struct fault *fault);
 void split_close(struct file_map **maps, uint32_t *n_maps);
 
 #endif

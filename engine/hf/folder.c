@@ -104,7 +104,8 @@ enum status hf_read_json(const char *folder, const char *name, size_t max_bytes,
     return status;
 }
 
-bool hf_name_is_proper(const char *name)
+/* A file name of the folder itself: no way out of it. */
+static bool name_is_proper(const char *name)
 {
     size_t n = strlen(name);
 
@@ -173,7 +174,7 @@ static enum status index_names(const json_t *index, json_t *names, struct fault 
     {
         const char *name = json_string_value(value);
 
-        if (!name || !hf_name_is_proper(name))
+        if (!name || !name_is_proper(name))
             return fault_set(fault, STATUS_FORMAT,
                              "model.safetensors.index.json names `%.60s`, which is no file of the "
                              "folder",
@@ -212,7 +213,7 @@ static enum status index_check(const struct hf *hf, const json_t *index, struct 
     return STATUS_OK;
 }
 
-enum status hf_map_files(struct hf *hf, const char *folder, struct fault *fault)
+static enum status map_files(struct hf *hf, const char *folder, struct fault *fault)
 {
     json_t *index = NULL, *names = json_object(), *value;
     const char *name;
@@ -330,7 +331,7 @@ enum status hf_open(const char *folder, struct hf **out, struct gguf **gguf, uin
         status = build.status;
     }
     if (!status)
-        status = hf_map_files(hf, folder, build.fault);
+        status = map_files(hf, folder, build.fault);
     if (!status) {
         write_header(&build);
         status = build.status;

@@ -132,9 +132,6 @@ enum status hf_read_json(const char *folder, const char *name, size_t max_bytes,
 /* The folder's file as text, likewise; out stays empty. */
 enum status hf_read_text(const char *folder, const char *name, size_t max_bytes, bool optional,
                          struct buffer *out, struct fault *fault) MUST_USE;
-/* A file name of the folder itself: no way out of it. */
-bool hf_name_is_proper(const char *name);
-enum status hf_map_files(struct hf *hf, const char *folder, struct fault *fault) MUST_USE;
 const struct safetensor *hf_tensor_find(const struct hf *hf, const char *name);
 
 /* ---- arch.c */

@@ -551,11 +551,6 @@ static const struct arch arches[] = {
     },
 };
 
-const struct arch *arch_at(size_t i)
-{
-    return i < COUNT_OF(arches) ? &arches[i] : NULL;
-}
-
 const struct arch *arch_find(struct gguf_text name)
 {
     for (size_t i = 0; i < COUNT_OF(arches); i++) {

@@ -232,6 +232,5 @@ struct arch {
 const struct arch *arch_find(struct gguf_text name);
 /* "llama, qwen3": for messages. Returns out. */
 const char *arch_names(char *out, size_t out_size);
-const struct arch *arch_at(size_t i); /* NULL past the end */
 
 #endif

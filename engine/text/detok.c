@@ -66,7 +66,8 @@ static enum status put_byte(const struct token *token, struct buffer *out)
                          (uint8_t)(hex_digit(token->data[3]) << 4 | hex_digit(token->data[4])));
 }
 
-enum status text_token_put(const struct text *text, uint32_t id, struct buffer *out)
+/* The bytes of one token, special ones as written. */
+static enum status token_put(const struct text *text, uint32_t id, struct buffer *out)
 {
     if (id >= text->n_tokens) {
         return STATUS_INVALID;
@@ -144,7 +145,7 @@ enum status detok_push(struct detok *detok, uint32_t id, struct buffer *out)
     struct buffer piece = {0};
     enum status status = buffer_put(&piece, detok->held, detok->n_held);
     if (status == STATUS_OK) {
-        status = text_token_put(text, id, &piece);
+        status = token_put(text, id, &piece);
     }
     if (status == STATUS_OK && piece.len > 0) {
         if (!detok->begun && piece.data[0] == ' ') {

@@ -181,9 +181,6 @@ enum status jinja_scope_new(struct jinja *j, struct jinja_scope *parent,
 enum status jinja_scope_set(struct jinja *j, struct jinja_scope *scope, const char *name,
                             struct jinja_value value) MUST_USE;
 struct jinja_value *jinja_scope_find(struct jinja *j, struct jinja_scope *scope, const char *name);
-/* Runs the body with its output taken as a string. */
-enum status jinja_capture(struct jinja *j, struct jinja_scope *scope,
-                          const struct jinja_nodes *body, struct jinja_value *out) MUST_USE;
 enum status jinja_run_macro(struct jinja *j, const struct jinja_macro *macro,
                             const struct jinja_call *call, struct jinja_value *out) MUST_USE;
 /* loop(...) of a recursive loop. */

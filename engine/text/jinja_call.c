@@ -69,9 +69,9 @@ static enum status args_bind(struct jinja *j, const struct jinja_builtin *builti
     return STATUS_OK;
 }
 
-enum status jinja_call_builtin(struct jinja *j, const struct jinja_builtin *builtin,
-                               struct jinja_value self, const struct jinja_call *call,
-                               struct jinja_value *out)
+static enum status call_builtin(struct jinja *j, const struct jinja_builtin *builtin,
+                                struct jinja_value self, const struct jinja_call *call,
+                                struct jinja_value *out)
 {
     struct jinja_value args[JINJA_MAX_PARAMS];
     if (builtin->run == NULL) {
@@ -99,9 +99,9 @@ enum status jinja_call_value(struct jinja *j, struct jinja_value callee,
     case JINJA_MACRO:
         return jinja_run_macro(j, callee.macro, call, out);
     case JINJA_METHOD:
-        return jinja_call_builtin(j, callee.method->builtin, callee.method->self, call, out);
+        return call_builtin(j, callee.method->builtin, callee.method->self, call, out);
     case JINJA_FUNCTION:
-        return jinja_call_builtin(j, callee.function, jinja_none(), call, out);
+        return call_builtin(j, callee.function, jinja_none(), call, out);
     case JINJA_JOINER:
         return joiner_call(callee.cycler, out);
     case JINJA_LOOP:
@@ -137,7 +137,7 @@ enum status jinja_apply_filter(struct jinja *j, struct jinja_text name, struct j
         return jinja_fail(j, STATUS_UNSUPPORTED, "the filter '%.*s'",
                           (int)(name.n < 80 ? name.n : 80), name.data);
     }
-    return jinja_call_builtin(j, filter, value, call, out);
+    return call_builtin(j, filter, value, call, out);
 }
 
 enum status jinja_apply_test(struct jinja *j, struct jinja_text name, struct jinja_value value,
@@ -155,7 +155,7 @@ enum status jinja_apply_test(struct jinja *j, struct jinja_text name, struct jin
         return jinja_fail(j, STATUS_UNSUPPORTED, "the test '%.*s'",
                           (int)(name.n < 80 ? name.n : 80), name.data);
     }
-    JINJA_TRY(jinja_call_builtin(j, test, value, call, &result));
+    JINJA_TRY(call_builtin(j, test, value, call, &result));
     *out = jinja_truth(result);
     return STATUS_OK;
 }

@@ -89,8 +89,9 @@ static enum status assign(struct jinja *j, struct jinja_scope *scope,
     return STATUS_OK;
 }
 
-enum status jinja_capture(struct jinja *j, struct jinja_scope *scope,
-                          const struct jinja_nodes *body, struct jinja_value *out)
+/* Runs the body with its output taken as a string. */
+static enum status capture(struct jinja *j, struct jinja_scope *scope,
+                           const struct jinja_nodes *body, struct jinja_value *out)
 {
     struct jinja_builder text = {0};
     struct jinja_builder *before = j->out;
@@ -281,7 +282,7 @@ enum status jinja_run_macro(struct jinja *j, const struct jinja_macro *macro,
     JINJA_TRY(jinja_enter(j));
     JINJA_TRY(jinja_scope_new(j, macro->scope, &scope));
     JINJA_TRY(params_bind(j, scope, macro->node->params, call));
-    JINJA_TRY(jinja_capture(j, scope, &macro->node->list, out));
+    JINJA_TRY(capture(j, scope, &macro->node->list, out));
     jinja_leave(j);
     return STATUS_OK;
 }
@@ -305,7 +306,7 @@ static enum status filtered_exec(struct jinja *j, struct jinja_scope *scope,
     struct jinja_scope *inner;
     struct jinja_value text;
     JINJA_TRY(jinja_scope_new(j, scope, &inner));
-    JINJA_TRY(jinja_capture(j, inner, &node->list, &text));
+    JINJA_TRY(capture(j, inner, &node->list, &text));
     if (node->b != NULL) {
         JINJA_TRY(jinja_scope_new(j, scope, &inner));
         JINJA_TRY(jinja_scope_set(j, inner, jinja_body_name, text));

@@ -483,9 +483,3 @@ enum status jinja_dict_get(struct jinja *j, const struct jinja_dict *dict, struc
     *out = pair == NULL ? NULL : &pair->value;
     return STATUS_OK;
 }
-
-enum status jinja_dict_get_text(struct jinja *j, const struct jinja_dict *dict, const char *key,
-                                struct jinja_value **out)
-{
-    return jinja_dict_get(j, dict, jinja_string_c(key), out);
-}

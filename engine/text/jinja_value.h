@@ -264,8 +264,6 @@ enum status jinja_dict_set(struct jinja *j, struct jinja_dict *dict, struct jinj
 /* NULL in *out where the key is missing. */
 enum status jinja_dict_get(struct jinja *j, const struct jinja_dict *dict, struct jinja_value key,
                            struct jinja_value **out) MUST_USE;
-enum status jinja_dict_get_text(struct jinja *j, const struct jinja_dict *dict, const char *key,
-                                struct jinja_value **out) MUST_USE;
 
 /* ---- jinja_show.c: as Python prints */
 
@@ -307,9 +305,6 @@ enum status jinja_slice(struct jinja *j, struct jinja_value box,
 
 enum status jinja_call_value(struct jinja *j, struct jinja_value callee,
                              const struct jinja_call *call, struct jinja_value *out) MUST_USE;
-enum status jinja_call_builtin(struct jinja *j, const struct jinja_builtin *builtin,
-                               struct jinja_value self, const struct jinja_call *call,
-                               struct jinja_value *out) MUST_USE;
 enum status jinja_apply_filter(struct jinja *j, struct jinja_text name, struct jinja_value value,
                                const struct jinja_call *call, struct jinja_value *out) MUST_USE;
 enum status jinja_apply_test(struct jinja *j, struct jinja_text name, struct jinja_value value,

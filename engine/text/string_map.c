@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-uint64_t string_hash(const char *data, size_t n_bytes)
+static uint64_t hash_of(const char *data, size_t n_bytes)
 {
     uint64_t hash = 0x9e3779b97f4a7c15u ^ n_bytes;
     while (n_bytes > 0) {
@@ -40,7 +40,7 @@ void string_map_free(struct string_map *map)
 static uint32_t *slot_find(const struct string_map *map, const struct token *tokens,
                            const char *data, size_t n_bytes)
 {
-    size_t at = (size_t)string_hash(data, n_bytes) & (map->size - 1);
+    size_t at = (size_t)hash_of(data, n_bytes) & (map->size - 1);
     while (map->slots[at] != 0) {
         const struct token *token = &tokens[map->slots[at] - 1];
         if (token->n_bytes == n_bytes && memcmp(token->data, data, n_bytes) == 0) {

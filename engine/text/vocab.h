@@ -109,7 +109,6 @@ enum status splitter_run(const struct splitter *splitter, const char *text, size
 void pieces_free(struct pieces *pieces);
 
 /* ---- string_map.c */
-uint64_t string_hash(const char *data, size_t n_bytes);
 enum status string_map_new(struct string_map *map, size_t n) MUST_USE; /* room for n */
 void string_map_free(struct string_map *map);
 /* The number of the string, or TOKEN_NONE. */
@@ -156,8 +155,6 @@ enum status text_tokenize(const struct text *text, const char *data, size_t n_by
                           struct token_list *out, struct fault *fault) MUST_USE;
 bool text_token_ends(const struct text *text, uint32_t id);
 enum status text_detok_new(const struct text *text, unsigned flags, struct detok **out) MUST_USE;
-/* The bytes of one token, special ones as written; appended to out. */
-enum status text_token_put(const struct text *text, uint32_t id, struct buffer *out) MUST_USE;
 enum status text_chat_render(const struct text *text, const struct chat_request *request,
                              struct buffer *out, struct fault *fault) MUST_USE;
 
