@@ -2,7 +2,7 @@
  *
  * A kernel that computes 16 outputs at once wants the same few columns of 16 rows in one load. So a
  * type's block is described as segments of units (table.h), and packing is a plain permutation of
- * units (of bits, where a word holds one for each column): the same for every type, with no
+ * units (of bits, where a word holds one or two for each column): the same for every type, with no
  * rounding and no growth, and it can be undone for a single row.
  *
  * The copy lies in anonymous memory: 2 MB pages, which one thread reads a quarter faster than the
@@ -23,9 +23,11 @@ struct segment {
 };
 
 enum { MAX_SEGMENTS = 50, HUGE_PAGE = 2 << 20, HUGE_FROM = 1 << 20 };
-/* BITS is a body of one 32-bit word, a bit for each column: they are sorted so that bit u of byte j
- * is that of column 4u + j, as a kernel wants them (register u holds those columns). */
-enum { HEAD, BODY, BITS };
+/* A body's kind is odd. BITS are 32-bit words, a bit for each column: they are sorted so that bit u
+ * of byte j is that of column 4u + j, as a kernel wants them (register u holds those columns).
+ * PAIRS are the same with two bits for each of 16 columns. NO_NAN is a head of which 0x7f, which
+ * counts as 0, becomes 0. */
+enum { HEAD, BODY, NO_NAN, BITS, PAIRS = 5 };
 
 /* Heads and bodies in the order in which a kernel reads them; a unit of 0 ends. Q6_K's codes are
  * cut into single units: the two of low bits and the one of high bits that make up four times 4
@@ -46,6 +48,11 @@ static const struct segment q5_0[] = {{0, 2, 1, HEAD}, {2, 4, 1, BITS}, {6, 4, 4
 static const struct segment q5_1[] = {
     {0, 2, 1, HEAD}, {2, 2, 1, HEAD}, {4, 4, 1, BITS}, {8, 4, 4, BODY}, {0}};
 static const struct segment mxfp4[] = {{0, 1, 1, HEAD}, {1, 4, 4, BODY}, {0}};
+static const struct segment nvfp4[] = {{0, 1, 4, NO_NAN}, {4, 4, 8, BODY}, {0}};
+static const struct segment q1_0[] = {{0, 2, 1, HEAD}, {2, 4, 4, BITS}, {0}};
+static const struct segment q2_0[] = {{0, 2, 1, HEAD}, {2, 4, 4, PAIRS}, {0}};
+static const struct segment tq1_0[] = {{52, 2, 1, HEAD}, {0, 4, 13, BODY}, {0}};
+static const struct segment tq2_0[] = {{64, 2, 1, HEAD}, {0, 4, 16, BODY}, {0}};
 static const struct segment q8_0[] = {{0, 2, 1, HEAD}, {2, 4, 8, BODY}, {0}};
 static const struct segment q4_k[] = {
     {0, 2, 1, HEAD}, {2, 2, 1, HEAD}, {4, 1, 12, HEAD}, {16, 4, 32, BODY}, {0}};
@@ -66,7 +73,8 @@ static const struct segment *const layouts[TENSOR_TYPE_LIMIT] = {
     [TENSOR_Q5_1] = q5_1,     [TENSOR_Q8_0] = q8_0,   [TENSOR_IQ4_NL] = q4_0,
     [TENSOR_MXFP4] = mxfp4,   [TENSOR_Q2_K] = q2_k,   [TENSOR_Q3_K] = q3_k,
     [TENSOR_Q4_K] = q4_k,     [TENSOR_Q5_K] = q5_k,   [TENSOR_Q6_K] = q6_k,
-    [TENSOR_IQ4_XS] = iq4_xs,
+    [TENSOR_IQ4_XS] = iq4_xs, [TENSOR_TQ1_0] = tq1_0, [TENSOR_TQ2_0] = tq2_0,
+    [TENSOR_NVFP4] = nvfp4,   [TENSOR_Q1_0] = q1_0,   [TENSOR_Q2_0] = q2_0,
 };
 
 static size_t blocks_of(const struct matrix *m)
@@ -96,7 +104,7 @@ static struct strip strip_of(const struct segment *segments)
 {
     struct strip strip = {0, 0};
     for (int i = 0; segments[i].unit != 0; i++)
-        *(segments[i].kind != HEAD ? &strip.body_bytes : &strip.head_bytes) +=
+        *(segments[i].kind % 2 != 0 ? &strip.body_bytes : &strip.head_bytes) +=
             (size_t)segments[i].unit * segments[i].count;
     return strip;
 }
@@ -116,7 +124,7 @@ static size_t places_of(enum tensor_type type, size_t n_blocks, struct place out
     for (; segments[n].unit != 0; n++) {
         const struct segment *s = &segments[n];
         size_t bytes = (size_t)GROUP_ROWS * s->unit * s->count;
-        if (s->kind != HEAD) {
+        if (s->kind % 2 != 0) {
             out[n] = (struct place){s, body, GROUP_ROWS * strip.body_bytes};
             body += bytes;
         } else {
@@ -143,27 +151,59 @@ static uint32_t spread_fourths(uint32_t byte)
     return (byte | byte << 3) & 0x11111111;
 }
 
-static void sort_bits(const uint8_t *from, uint8_t *to)
+static uint32_t sort_bits(uint32_t word)
 {
-    uint32_t word = load_u32(from);
+    uint32_t sorted = 0;
     for (int j = 0; j < 4; j++)
-        to[j] = (uint8_t)gather_fourths(word >> j);
+        sorted |= gather_fourths(word >> j) << 8 * j;
+    return sorted;
 }
 
-static void unsort_bits(const uint8_t *from, uint8_t *to)
+static uint32_t unsort_bits(uint32_t sorted)
 {
     uint32_t word = 0;
     for (int j = 0; j < 4; j++)
-        word |= spread_fourths(from[j]) << j;
-    memcpy(to,
-           (uint8_t[]){(uint8_t)word, (uint8_t)(word >> 8), (uint8_t)(word >> 16),
-                       (uint8_t)(word >> 24)},
-           4);
+        word |= spread_fourths(sorted >> 8 * j & 0xff) << j;
+    return word;
+}
+
+/* Four bytes of four pairs, transposed; its own inverse. */
+static uint32_t transpose_pairs(uint32_t word)
+{
+    uint32_t change = (word ^ word >> 6) & 0x00cc00cc;
+    word ^= change | change << 6;
+    change = (word ^ word >> 12) & 0x0000f0f0;
+    return word ^ (change | change << 12);
+}
+
+static void store_u32(uint8_t *to, uint32_t word)
+{
+    for (int i = 0; i < 4; i++)
+        to[i] = (uint8_t)(word >> 8 * i);
+}
+
+static void sort_unit(int kind, const uint8_t *from, uint8_t *to)
+{
+    if (kind == NO_NAN)
+        *to = *from == 0x7f ? 0 : *from;
+    else
+        store_u32(to, kind == BITS ? sort_bits(load_u32(from)) : transpose_pairs(load_u32(from)));
+}
+
+static void unsort_unit(const struct segment *s, const uint8_t *from, uint8_t *to)
+{
+    if (s->kind == BITS)
+        store_u32(to, unsort_bits(load_u32(from)));
+    else if (s->kind == PAIRS)
+        store_u32(to, transpose_pairs(load_u32(from)));
+    else
+        memcpy(to, from, s->unit);
 }
 
 /* A row's units of one segment, of n_blocks blocks; packed is at the row's place in the first. */
 static inline __attribute__((always_inline)) void scatter_units(const struct place *place,
-                                                                size_t unit, const uint8_t *row,
+                                                                size_t unit, int kind,
+                                                                const uint8_t *row,
                                                                 size_t block_bytes, size_t n_blocks,
                                                                 uint8_t *packed)
 {
@@ -172,23 +212,25 @@ static inline __attribute__((always_inline)) void scatter_units(const struct pla
         const uint8_t *from = row + b * block_bytes + offset;
         uint8_t *to = packed + b * place->block_step;
         for (size_t u = 0; u < count; u++)
-            memcpy(to + u * GROUP_ROWS * unit, from + u * unit, unit);
+            if (kind <= BODY)
+                memcpy(to + u * GROUP_ROWS * unit, from + u * unit, unit);
+            else
+                sort_unit(kind, from + u * unit, to + u * GROUP_ROWS * unit);
     }
 }
 
 static void scatter(const struct place *place, const uint8_t *row, size_t block_bytes,
                     size_t n_blocks, uint8_t *packed)
 {
-    if (place->segment->kind == BITS)
-        for (size_t b = 0; b < n_blocks; b++)
-            sort_bits(row + b * block_bytes + place->segment->offset,
-                      packed + b * place->block_step);
-    else if (place->segment->unit == 4)
-        scatter_units(place, 4, row, block_bytes, n_blocks, packed);
-    else if (place->segment->unit == 2)
-        scatter_units(place, 2, row, block_bytes, n_blocks, packed);
+    const struct segment *s = place->segment;
+    if (s->kind > BODY)
+        scatter_units(place, s->unit, s->kind, row, block_bytes, n_blocks, packed);
+    else if (s->unit == 4)
+        scatter_units(place, 4, BODY, row, block_bytes, n_blocks, packed);
+    else if (s->unit == 2)
+        scatter_units(place, 2, BODY, row, block_bytes, n_blocks, packed);
     else
-        scatter_units(place, 1, row, block_bytes, n_blocks, packed);
+        scatter_units(place, 1, BODY, row, block_bytes, n_blocks, packed);
 }
 
 void pack_group(const struct matrix *m, uint32_t group, uint8_t *out)
@@ -227,11 +269,8 @@ void unpack_block(const struct matrix *m, const uint8_t *packed, uint32_t row, s
         const struct segment *s = places[i].segment;
         const uint8_t *from = strip + places[i].at + (block - first) * places[i].block_step +
                               (size_t)(row % GROUP_ROWS) * s->unit;
-        if (s->kind == BITS)
-            unsort_bits(from, out + s->offset);
-        for (size_t u = 0; s->kind != BITS && u < s->count;
-             u++, from += (size_t)GROUP_ROWS * s->unit)
-            memcpy(out + s->offset + u * s->unit, from, s->unit);
+        for (size_t u = 0; u < s->count; u++, from += (size_t)GROUP_ROWS * s->unit)
+            unsort_unit(s, from, out + s->offset + u * s->unit);
     }
 }
 

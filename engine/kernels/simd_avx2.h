@@ -43,6 +43,13 @@ INLINE vi vi_shl_bytes(vi a, int n, uint8_t mask)
 {
     return _mm256_and_si256(_mm256_slli_epi16(a, n), _mm256_set1_epi8((char)mask));
 }
+/* 3 (b + 128) / 256 of each signed byte: 0, 1 or 2. */
+INLINE vi vi_thirds(vi a)
+{
+    vi some = _mm256_cmpgt_epi8(a, _mm256_set1_epi8(-43));
+    vi two = _mm256_cmpgt_epi8(a, _mm256_set1_epi8(42));
+    return _mm256_sub_epi8(_mm256_sub_epi8(_mm256_setzero_si256(), some), two);
+}
 INLINE vi vi_u8(const uint8_t *p)
 {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i_u *)p));

@@ -50,6 +50,14 @@ INLINE vi vi_shl_bytes(vi a, int n, uint8_t mask)
 {
     return _mm512_and_si512(_mm512_slli_epi16(a, COUNT(n)), _mm512_set1_epi8((char)mask));
 }
+/* 3 (b + 128) / 256 of each signed byte: 0, 1 or 2. */
+INLINE vi vi_thirds(vi a)
+{
+    __mmask64 some = _mm512_cmpgt_epi8_mask(a, _mm512_set1_epi8(-43));
+    __mmask64 two = _mm512_cmpgt_epi8_mask(a, _mm512_set1_epi8(42));
+    vi one = _mm512_maskz_mov_epi8(some, _mm512_set1_epi8(1));
+    return _mm512_mask_mov_epi8(one, two, _mm512_set1_epi8(2));
+}
 INLINE vi vi_u8(const uint8_t *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)p));

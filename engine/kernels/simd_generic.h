@@ -79,6 +79,19 @@ INLINE vi vi_or(vi a, vi b)
     a.b[i] |= b.b[i];
     return a;
 }
+INLINE vi vi_add_bytes(vi a, vi b)
+{
+    EACH(i, 64)
+    a.b[i] = (uint8_t)(a.b[i] + b.b[i]);
+    return a;
+}
+/* 3 (b + 128) / 256 of each signed byte: 0, 1 or 2. */
+INLINE vi vi_thirds(vi a)
+{
+    EACH(i, 64)
+    a.b[i] = (uint8_t)((a.b[i] ^ 0x80) * 3 >> 8);
+    return a;
+}
 INLINE vi vi_add(vi a, vi b)
 {
     vi r;

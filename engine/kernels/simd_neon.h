@@ -84,6 +84,21 @@ INLINE vi vi_add(vi x, vi y)
 {
     return PAIR(vi, vaddq_s32(x.a, y.a), vaddq_s32(x.b, y.b));
 }
+INLINE vi vi_add_bytes(vi x, vi y)
+{
+    return PAIR(vi, WORDS(vaddq_s8(BYTES(x.a), BYTES(y.a))),
+                WORDS(vaddq_s8(BYTES(x.b), BYTES(y.b))));
+}
+INLINE int32x4_t thirds(int32x4_t v)
+{
+    uint8x16_t some = vcgtq_s8(BYTES(v), vdupq_n_s8(-43)), two = vcgtq_s8(BYTES(v), vdupq_n_s8(42));
+    return UWORDS(vsubq_u8(vsubq_u8(vdupq_n_u8(0), some), two));
+}
+/* 3 (b + 128) / 256 of each signed byte: 0, 1 or 2. */
+INLINE vi vi_thirds(vi v)
+{
+    return PAIR(vi, thirds(v.a), thirds(v.b));
+}
 INLINE vi vi_sub(vi x, vi y)
 {
     return PAIR(vi, vsubq_s32(x.a, y.a), vsubq_s32(x.b, y.b));

@@ -39,6 +39,10 @@ INLINE vi vi_add(vi a, vi b)
 {
     return MM(add_epi32)(a, b);
 }
+INLINE vi vi_add_bytes(vi a, vi b)
+{
+    return MM(add_epi8)(a, b);
+}
 INLINE vi vi_sub(vi a, vi b)
 {
     return MM(sub_epi32)(a, b);

@@ -1,7 +1,9 @@
-/* Types whose blocks are 32 columns: how each unpacks its codes and what scales them.
+/* Types that are walked 32 columns at a time: how each unpacks its codes and what scales them.
  *
- * A strip of 8 blocks is walked once for all of them (walk_blocks); a type is a row of QUANT_PANEL
- * in tmpl_quant.h and a function here that is given one block of LANES rows. */
+ * A strip of 8 blocks is walked once for all of them (walk_blocks); a type is a row of BLOCK_PANEL
+ * in tmpl_quant.h and a function here that is given one block of LANES rows. Where a type's own
+ * blocks are 64 or 128 columns, they are two or four blocks here, which share a scale or have one
+ * for each 16 columns. */
 
 /* One block: plane i of the strip's heads, and the codes. */
 struct block {
@@ -12,6 +14,12 @@ struct block {
 INLINE vf block_half(const struct block *b, size_t plane)
 {
     return vf_half(b->heads + 32 * (plane * b->strip + b->at) + 2 * b->sub);
+}
+
+/* The scale that the block shares with others, `share` of them in all. */
+INLINE vf shared_half(const struct block *b, size_t share)
+{
+    return vf_half(b->heads + 32 * (b->at / share) + 2 * b->sub);
 }
 
 typedef void add_block(const struct block *b, const uint8_t *rec, int nt, vf *acc);
@@ -117,11 +125,56 @@ INLINE vf vf_power_of_e8m0(const uint8_t *e)
     return vf_mul(a, vf_of_bits(vi_shl(vi_add(rest, vi_set(63)), 23)));
 }
 
+/* Codes of E2M1, doubled, plus 16. */
+static const int8_t codes_fp4_16[16] = {16, 17, 18, 19, 20, 22, 24, 28,
+                                        16, 15, 14, 13, 12, 10, 8,  4};
+
 INLINE void block_mxfp4(const struct block *b, const uint8_t *rec, int nt, vf *acc)
 {
-    static const int8_t codes_fp4_16[16] = {16, 17, 18, 19, 20, 22, 24, 28,
-                                            16, 15, 14, 13, 12, 10, 8,  4};
     vi c[8];
     look_up_nibbles(c, b->body, vi_table(codes_fp4_16));
     add_codes(acc, nt, CODES_U6, c, vf_power_of_e8m0(b->heads + 16 * b->at + b->sub), 4, rec);
+}
+
+/* Half of an unsigned float of 4 and 3 bits, whose exponent gets the bias of a float. Below the
+ * smallest normal one that makes c (1 + m / 8) of what is c m / 4: twice as much less 2 c, which is
+ * the larger of the two for all others. */
+INLINE vf vf_half_of_e4m3(const uint8_t *e)
+{
+    vi bits = vi_shl(vi_shr_bytes(vi_u8(e), 0, 127), 20);
+    vf a = vf_of_bits(vi_add(bits, vi_set(119 << 23)));
+    return vf_min(a, vf_fma(a, vf_set(2.0f), vf_set(-0x1p-7f)));
+}
+
+/* Every 16 columns have 8 bytes of nibbles, low ones first. */
+INLINE void block_nvfp4(const struct block *b, const uint8_t *rec, int nt, vf *acc)
+{
+    vi c[8], table = vi_table(codes_fp4_16);
+    const uint8_t *e = b->heads + 32 * b->at + b->sub;
+    UNROLL for (int u = 0; u < 4; u++)
+    {
+        vi raw = vi_load(b->body + 64 * u);
+        int first = u / 2 * 4 + u % 2;
+        c[first] = vi_lookup(table, vi_shr_bytes(raw, 0, 15));
+        c[first + 2] = vi_lookup(table, vi_shr_bytes(raw, 4, 15));
+    }
+    vf scale[2] = {vf_half_of_e4m3(e), vf_half_of_e4m3(e + 16)};
+    add_halves(acc, nt, CODES_U6, c, scale, NULL, 4, rec);
+}
+
+/* A bit is 2 or 0, less 1. */
+INLINE void block_q1_0(const struct block *b, const uint8_t *rec, int nt, vf *acc)
+{
+    vi c[8], raw = vi_load(b->body);
+    c[0] = vi_shl_bytes(raw, 1, 2);
+    UNROLL for (int u = 1; u < 8; u++) c[u] = vi_shr_bytes(raw, u - 1, 2);
+    add_codes(acc, nt, CODES_U4, c, shared_half(b, 4), 0, rec);
+}
+
+INLINE void block_q2_0(const struct block *b, const uint8_t *rec, int nt, vf *acc)
+{
+    vi c[8];
+    UNROLL for (int u = 0; u < 8; u++) c[u] =
+        vi_shr_bytes(vi_load(b->body + 64 * (u / 4)), 2 * (u % 4), 3);
+    add_codes(acc, nt, CODES_U4, c, shared_half(b, 2), 0, rec);
 }

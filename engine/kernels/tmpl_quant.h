@@ -39,6 +39,7 @@ INLINE void fetch_ahead(const uint8_t *at, int bytes, int i, int n, int nt)
 #include "engine/kernels/tmpl_acts.h"
 #include "engine/kernels/tmpl_blocks.h"
 #include "engine/kernels/tmpl_k.h"
+#include "engine/kernels/tmpl_ternary.h"
 
 /* ------------------------------------------------ whole groups */
 
@@ -86,7 +87,8 @@ static void quant_panel(tile_of_group *tile, struct panel p, size_t n_groups, co
     }
 }
 
-#define QUANT_PANEL(name, type_bytes, type_values)                                                 \
+/* group_bytes is what type_values columns of 16 rows take. */
+#define GROUP_PANEL(name, group_bytes, type_values)                                                \
     static __attribute__((noinline)) void rows_##name(struct panel p, const uint8_t *rec,          \
                                                       size_t nt, float *y, size_t ldy)             \
     {                                                                                              \
@@ -101,18 +103,21 @@ static void quant_panel(tile_of_group *tile, struct panel p, size_t n_groups, co
     static void panel_##name(const uint8_t *weights, size_t n_groups, size_t n_cols,               \
                              const void *acts, size_t n, float *y, size_t ldy)                     \
     {                                                                                              \
-        size_t stride = n_cols / (type_values) * (type_bytes)*GROUP_ROWS;                          \
+        size_t stride = n_cols / (type_values) * (group_bytes);                                    \
         quant_panel(rows_##name, (struct panel){weights, stride, n_cols, 0}, n_groups, acts, n, y, \
                     ldy);                                                                          \
     }
 
-/* Types of 32 columns: bytes of 16 rows in a block's heads and body. */
+#define QUANT_PANEL(name, type_bytes, type_values)                                                 \
+    GROUP_PANEL(name, (type_bytes)*GROUP_ROWS, type_values)
+
+/* Types that are walked 32 columns at a time: bytes of 16 rows in their heads and body. */
 #define BLOCK_PANEL(name, head_bytes, body_bytes)                                                  \
     INLINE void tile_##name(const struct panel *p, const uint8_t *rec, int nt, vf *acc)            \
     {                                                                                              \
         walk_blocks(p, rec, nt, acc, head_bytes, body_bytes, block_##name);                        \
     }                                                                                              \
-    QUANT_PANEL(name, ((head_bytes) + (body_bytes)) / GROUP_ROWS, ACT_BLOCK)
+    GROUP_PANEL(name, (head_bytes) + (body_bytes), ACT_BLOCK)
 
 BLOCK_PANEL(q4_0, 32, 256)
 BLOCK_PANEL(q4_1, 64, 256)
@@ -121,9 +126,14 @@ BLOCK_PANEL(q5_1, 64, 320)
 BLOCK_PANEL(q8_0, 32, 512)
 BLOCK_PANEL(iq4_nl, 32, 256)
 BLOCK_PANEL(mxfp4, 16, 256)
+BLOCK_PANEL(nvfp4, 32, 256)
+BLOCK_PANEL(q1_0, 8, 64)
+BLOCK_PANEL(q2_0, 16, 128)
 QUANT_PANEL(q2_k, 84, 256)
 QUANT_PANEL(q3_k, 110, 256)
 QUANT_PANEL(q4_k, 144, 256)
 QUANT_PANEL(q5_k, 176, 256)
 QUANT_PANEL(q6_k, 210, 256)
 QUANT_PANEL(iq4_xs, 136, 256)
+QUANT_PANEL(tq1_0, 54, 256)
+QUANT_PANEL(tq2_0, 66, 256)

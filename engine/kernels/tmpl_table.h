@@ -27,6 +27,11 @@ const struct kernel_table KERNELS = {
             [TENSOR_Q5_K] = panel_q5_k,
             [TENSOR_Q6_K] = panel_q6_k,
             [TENSOR_IQ4_XS] = panel_iq4_xs,
+            [TENSOR_TQ1_0] = panel_tq1_0,
+            [TENSOR_TQ2_0] = panel_tq2_0,
+            [TENSOR_NVFP4] = panel_nvfp4,
+            [TENSOR_Q1_0] = panel_q1_0,
+            [TENSOR_Q2_0] = panel_q2_0,
         },
     .ops =
         {

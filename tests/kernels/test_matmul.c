@@ -101,8 +101,6 @@ static void fill_weights(size_t kind, uint8_t *data, size_t n_values, enum fill 
             block[1] = (uint8_t)(0x30 + (random_next() & 0x8b));
         if (type == TENSOR_MXFP4)
             block[0] = (uint8_t)(118 + random_next() % 8);
-        for (int i = 0; type == TENSOR_NVFP4 && i < 4; i++)
-            block[i] = (uint8_t)(8 + random_next() % 16);
         if (type == TENSOR_IQ1_M) /* the top nibbles of four words are the half */
             for (int i = 0; i < 4; i++)
                 block[49 + 2 * i] = (uint8_t)((block[49 + 2 * i] & 15) | (i == 3 ? 0x20 : 0x50));
