@@ -87,7 +87,8 @@ uint64_t compute_scratch_bytes(enum engine_kind kind, size_t max_rows, size_t ma
            quant_scratch(max_rows, max_cols);
 }
 
-/* Untouched parts cost nothing: a model without float matrices never touches `floats`. */
+/* Untouched parts cost nothing: a model without float matrices never touches `floats`
+ * (compute_touch). */
 enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
 {
     if (max_rows <= c->max_rows && max_cols <= c->max_cols)
@@ -110,6 +111,37 @@ enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
     c->max_rows = rows;
     c->max_cols = cols;
     return STATUS_OK;
+}
+
+/* Weights that are decoded for a product meet float activations. */
+static void note_weight(struct compute *c, const struct weight *w)
+{
+    size_t *cols = w->packed && !type_is_float(w->matrix.type) ? &c->quant_cols : &c->float_cols;
+    if (w->matrix.n_cols > *cols)
+        *cols = w->matrix.n_cols;
+    c->uses_panels |= w->packed == NULL;
+}
+
+static void touch_share(void *ctx, size_t begin, size_t end, uint32_t thread)
+{
+    struct compute *c = ctx;
+    size_t panel = panel_rows(c->kind) * c->max_cols;
+    (void)thread;
+    for (size_t i = begin; i < end; i++)
+        pages_touch(c->panels + i * panel, panel * sizeof(float));
+}
+
+void compute_touch(struct compute *c)
+{
+    size_t rows = c->max_rows, cols = c->max_cols;
+    if (c->kind == ENGINE_NATIVE) {
+        size_t floats = c->float_cols < cols ? c->float_cols : cols;
+        size_t quants = c->quant_cols < cols ? c->quant_cols : cols;
+        pages_touch(c->floats, rows * floats * sizeof(float));
+        pages_touch(c->quants, (size_t)quant_scratch(rows, quants));
+    }
+    if (c->uses_panels)
+        pool_run(c->pool, pool_threads(c->pool), 1, touch_share, c);
 }
 
 /* ---------------------------------------------------------------- weights */
@@ -144,6 +176,7 @@ enum status weight_new(struct compute *compute, const struct matrix *matrix, str
         }
         pool_run(compute->pool, n_groups, 8, pack_groups, w);
     }
+    note_weight(compute, w);
     *out = w;
     return STATUS_OK;
 }
@@ -204,6 +237,7 @@ enum status weight_make(struct compute *compute, const struct matrix *matrix, we
     }
     struct making making = {compute, w, rows, ctx};
     pool_run(compute->pool, n_groups, 8, make_groups, &making);
+    note_weight(compute, w);
     *out = w;
     return STATUS_OK;
 }

@@ -20,6 +20,8 @@ struct compute {
     const struct kernel_table *table;
     struct pool *pool;
     size_t max_rows, max_cols;
+    size_t quant_cols, float_cols; /* most columns of its weights that are multiplied so */
+    bool uses_panels;
     uint8_t *quants; /* activations as tiles of int8 records */
     float *floats;   /* as tiles of floats */
     float *panels;   /* decoded weights: panel_rows(kind) · max_cols for each thread */

@@ -80,6 +80,8 @@ uint32_t compute_threads(const struct compute *compute);
 enum status compute_reserve(struct compute *compute, size_t max_rows, size_t max_cols) MUST_USE;
 /* Bytes that compute_reserve will hold for these sizes. */
 uint64_t compute_scratch_bytes(enum engine_kind kind, size_t max_rows, size_t max_cols);
+/* Makes resident what products of the weights there are will use of the scratch. */
+void compute_touch(struct compute *compute);
 
 /* A weight made ready for products: the seam where repacking lives. Today it may just borrow. */
 struct weight;

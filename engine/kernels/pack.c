@@ -319,6 +319,15 @@ void *pages_new(size_t bytes)
     return map + before;
 }
 
+void pages_touch(void *pages, size_t bytes)
+{
+    volatile uint8_t *at = pages;
+    for (size_t i = 0; i < bytes; i += 4096)
+        at[i] = 0;
+    if (bytes > 0)
+        at[bytes - 1] = 0;
+}
+
 void pages_free(void *pages, size_t bytes)
 {
     if (pages == NULL)

@@ -25,5 +25,7 @@ void forget_rows(const struct matrix *matrix, size_t first, size_t count);
  */
 void *pages_new(size_t bytes);
 void pages_free(void *pages, size_t bytes);
+/* Makes memory that holds nothing yet resident, so that nobody waits for it later. */
+void pages_touch(void *pages, size_t bytes);
 
 #endif

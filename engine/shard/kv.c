@@ -126,6 +126,22 @@ enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
     return STATUS_OK;
 }
 
+/* The first pages taken are those at the beginning of each layer's part. */
+void kv_touch(struct kv *kv, uint32_t n_tokens)
+{
+    uint32_t n_blocks = (n_tokens + SHARD_KV_BLOCK_TOKENS - 1) / SHARD_KV_BLOCK_TOKENS;
+
+    assert(kv->n_free == kv->n_blocks);
+    if (n_blocks > kv->n_blocks)
+        n_blocks = kv->n_blocks;
+    for (uint32_t i = 0; i < kv->n_layers; i++) {
+        if (!kv->layers[i].stored && kv->layers[i].page)
+            pages_touch(kv->pool + kv->layers[i].pages, kv->layers[i].page * n_blocks);
+    }
+    if (kv->state)
+        pages_touch(kv->state, kv->state_floats * sizeof(float));
+}
+
 void kv_free(struct kv **kv)
 {
     if (!*kv)

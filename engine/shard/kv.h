@@ -45,6 +45,8 @@ uint64_t kv_bytes(const struct layer_shape *layers, uint32_t n_layers,
 enum status kv_new(const struct layer_shape *layers, uint32_t n_layers,
                    const struct shard_spec *spec, bool rewinds, struct kv **out) MUST_USE;
 void kv_free(struct kv **kv);
+/* Makes resident what the first n_tokens of a new pool take: a slot's first pages and its state. */
+void kv_touch(struct kv *kv, uint32_t n_tokens);
 
 /* Makes room for all rows and lengthens their slots, or changes nothing. Errors: INVALID (a slot or
  * position that is not next), CONTEXT, NO_ROOM. */

@@ -18,6 +18,8 @@
 
 #include <assert.h>
 
+enum { PAGE_BYTES = 4096 }; /* the least there is */
+
 /* Which slots are multiplied as matrices, however many rows a file gives them; all others are
  * vectors. */
 static const bool slot_is_matrix[SLOT_COUNT] = {
@@ -43,6 +45,17 @@ static void want_bytes(void *model, const void *data, uint64_t n_bytes)
 
     if (map)
         file_map_willneed(map, offset, (size_t)n_bytes);
+}
+
+/* A page's table entry as well as the page: what is used in place costs no fault later. */
+static void touch_bytes(const void *data, size_t n_bytes)
+{
+    const volatile uint8_t *at = data;
+
+    for (size_t i = 0; i < n_bytes; i += PAGE_BYTES)
+        (void)at[i];
+    if (n_bytes)
+        (void)at[n_bytes - 1];
 }
 
 static void forget_pages(const struct model *model, const struct gguf_tensor *tensor)
@@ -85,7 +98,7 @@ static void make_rows(void *ctx, uint32_t first, uint32_t n, float *scratch, voi
 }
 
 /* Matrix i of a tensor as a weight: from the file's bytes, or made from them. */
-static enum status load_one(struct shard *shard, const struct gguf_tensor *tensor, uint64_t i,
+static enum status make_one(struct shard *shard, const struct gguf_tensor *tensor, uint64_t i,
                             struct weight **out)
 {
     struct matrix m = {.type = (enum tensor_type)tensor->type,
@@ -106,6 +119,25 @@ static enum status load_one(struct shard *shard, const struct gguf_tensor *tenso
     return weight_make(shard->compute, &m, make_rows, &making, out);
 }
 
+/* The same, and what its bytes in the file are to this process now. */
+static enum status load_one(struct shard *shard, const struct gguf_tensor *tensor, uint64_t i,
+                            struct weight **out)
+{
+    const void *stored = tensor_matrix_bytes(tensor, i);
+    enum status status = make_one(shard, tensor, i, out);
+    const void *used;
+    size_t n_bytes;
+
+    if (status || !stored)
+        return status;
+    weight_memory(*out, &used, &n_bytes);
+    if (used == stored)
+        touch_bytes(stored, n_bytes);
+    else
+        forget_bytes((void *)(uintptr_t)shard->model, stored, tensor_matrix_size(tensor));
+    return STATUS_OK;
+}
+
 static enum status load_matrix(struct shard *shard, const struct gguf_tensor *tensor,
                                struct weight **out)
 {
@@ -113,7 +145,8 @@ static enum status load_matrix(struct shard *shard, const struct gguf_tensor *te
 
     want_pages(shard->model, tensor);
     status = load_one(shard, tensor, 0, out);
-    forget_pages(shard->model, tensor);
+    if (!tensor_matrix_bytes(tensor, 0))
+        forget_pages(shard->model, tensor);
     return status;
 }
 
@@ -133,14 +166,10 @@ static enum status load_many(struct shard *shard, const struct gguf_tensor *tens
     enum status status = weights ? STATUS_OK : STATUS_NO_MEMORY;
 
     *out = weights;
-    for (uint64_t e = 0; e < tensor->dims[2] && !status; e++) {
-        const void *data = tensor_matrix_bytes(tensor, e);
-
+    for (uint64_t e = 0; e < tensor->dims[2] && !status; e++)
         status = load_one(shard, tensor, e, &weights[e]);
-        if (data)
-            forget_bytes((void *)(uintptr_t)shard->model, data, tensor_matrix_size(tensor));
-    }
-    forget_pages(shard->model, tensor);
+    if (!tensor_matrix_bytes(tensor, 0))
+        forget_pages(shard->model, tensor);
     return status;
 }
 

@@ -1,8 +1,10 @@
 /* Work memory of a shard.
  *
  * Everything that a pass writes has its place from the time the shard is opened, so that the path
- * of a token allocates nothing and its memory is known before. One walk over the fields serves
- * twice: it measures, and it hands out places. */
+ * of a token allocates nothing and its memory is known before; it is made resident then, so that no
+ * page fault is left for a token. One walk over the fields serves twice: it measures, and it hands
+ * out places. */
+#include "engine/kernels/pack.h"
 #include "engine/shard/shard.h"
 
 struct places {
@@ -151,6 +153,7 @@ enum status scratch_new(const struct hparams *hparams, const struct shard_spec *
     places.memory = mem_aligned(64, 1, scratch_bytes(hparams, spec));
     if (!places.memory)
         return STATUS_NO_MEMORY;
+    pages_touch(places.memory, scratch_bytes(hparams, spec));
     scratch_lay_out(hparams, spec, out, &places);
     out->memory = places.memory;
     return STATUS_OK;

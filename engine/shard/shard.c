@@ -1,7 +1,9 @@
 /* A stage's part of a model: opening it, and the way of rows through it.
  *
  * Opening checks the request against the model, then takes everything a pass will need: threads,
- * weights as views of the file, work memory, KV pages. After that no call allocates. A pass first
+ * weights, work memory, KV pages. After that no call allocates, and what the first pass writes is
+ * resident: of the KV so much as a pass of the most rows takes, no more, since what sequences may
+ * need one day is better used for files until then. A pass first
  * makes room in the KV of every row (all or nothing), computes the rotation angles of its positions
  * once, and runs the layers in place on the hidden rows.
  *
@@ -77,6 +79,10 @@ static enum status open_parts(struct shard *shard, struct fault *fault)
                         model_info(shard->model)->rewinds, &shard->kv);
     if (!status)
         status = shard_load(shard);
+    if (!status) {
+        compute_touch(shard->compute);
+        kv_touch(shard->kv, spec->max_rows);
+    }
     if (!status && spec->lock)
         return shard_lock(shard, fault);
     return status ? fault_set(fault, status, "the shard does not fit: %s", status_words(status))

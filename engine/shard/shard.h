@@ -27,7 +27,7 @@ struct expert_slot {
     float weight;
 };
 
-/* Work memory for max_rows rows, one allocation; pages become resident when they are used. */
+/* Work memory for max_rows rows, one allocation. */
 struct scratch {
     void *memory;
     float *normed;                  /* [max_rows, n_embd] */
