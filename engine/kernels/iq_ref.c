@@ -22,10 +22,10 @@ static float with_sign(float value, unsigned signs, int i)
     return signs >> i & 1 ? -value : value;
 }
 
-static void put_iq2(float *out, float scale, uint16_t entry, unsigned signs)
+static void put_iq2(float *out, float scale, uint32_t entry, unsigned signs)
 {
     for (int i = 0; i < 8; i++)
-        out[i] = with_sign(scale * (float)values_iq2[entry >> 2 * i & 3], signs, i);
+        out[i] = with_sign(scale * (float)values_iq2[grid_value(entry, i)], signs, i);
 }
 
 /* d, then for every 32: four entries and a word of four times 7 sign bits and a 4-bit scale. */
@@ -72,8 +72,8 @@ void decode_iq3_xxs(const uint8_t *b, float *out)
     for (int i = 0; i < 256; i++) {
         uint32_t word = load_u32(b + 66 + 4 * (i / 32));
         float scale = d * (0.5f + (float)(word >> 28)) * 0.5f;
-        uint16_t entry = grid_iq3_xxs[b[2 + i / 4]];
-        float value = (float)values_iq3_xxs[entry >> 3 * (i % 4) & 7];
+        uint32_t entry = grid_iq3_xxs[b[2 + i / 4]];
+        float value = (float)values_iq3_xxs[grid_value(entry, i % 4)];
         out[i] = with_sign(scale * value, signs_of_7(word >> 7 * (i / 8 % 4)), i % 8);
     }
 }
@@ -85,7 +85,7 @@ void decode_iq3_s(const uint8_t *b, float *out)
     for (int i = 0; i < 256; i++) {
         int s = b[106 + i / 64] >> 4 * (i / 32 % 2) & 15;
         int entry = b[2 + i / 4] | (b[66 + i / 32] >> (i / 4 % 8) & 1) << 8;
-        float value = (float)(1 + 2 * (grid_iq3_s[entry] >> 3 * (i % 4) & 7));
+        float value = (float)(1 + 2 * grid_value(grid_iq3_s[entry], i % 4));
         out[i] = with_sign(d * (float)(1 + 2 * s) * value, b[74 + i / 8], i % 8);
     }
 }
@@ -95,7 +95,7 @@ static void put_iq1(float *out, float scale, int entry, bool down)
 {
     float delta = down ? -0.125f : 0.125f;
     for (int i = 0; i < 8; i++)
-        out[i] = scale * ((float)((grid_iq1[entry] >> 2 * i & 3) - 1) + delta);
+        out[i] = scale * ((float)grid_value(grid_iq1[entry], i) - 1.0f + delta);
 }
 
 /* d, 32 low bytes of entries, for every 32 a word: four times 3 high bits, 3 of scale, direction.

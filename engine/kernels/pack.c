@@ -67,14 +67,26 @@ static const struct segment iq4_xs[] = {
 static const struct segment q6_k[] = {
     {192, 1, 16, HEAD}, {208, 2, 1, HEAD}, Q6_HALF(0), Q6_HALF(1), {0}};
 
+/* Blocks that are unpacked before a product (iq_block.c) stay whole, 16 rows' side by side. */
+static const struct segment iq2_xxs[] = {{0, 66, 1, BODY}, {0}};
+static const struct segment iq2_xs[] = {{0, 74, 1, BODY}, {0}};
+static const struct segment iq2_s[] = {{0, 82, 1, BODY}, {0}};
+static const struct segment iq3_xxs[] = {{0, 98, 1, BODY}, {0}};
+static const struct segment iq3_s[] = {{0, 110, 1, BODY}, {0}};
+static const struct segment iq1_s[] = {{0, 50, 1, BODY}, {0}};
+static const struct segment iq1_m[] = {{0, 56, 1, BODY}, {0}};
+
 static const struct segment *const layouts[TENSOR_TYPE_LIMIT] = {
-    [TENSOR_F32] = float_4,   [TENSOR_F16] = float_2, [TENSOR_BF16] = float_2,
-    [TENSOR_Q4_0] = q4_0,     [TENSOR_Q4_1] = q4_1,   [TENSOR_Q5_0] = q5_0,
-    [TENSOR_Q5_1] = q5_1,     [TENSOR_Q8_0] = q8_0,   [TENSOR_IQ4_NL] = q4_0,
-    [TENSOR_MXFP4] = mxfp4,   [TENSOR_Q2_K] = q2_k,   [TENSOR_Q3_K] = q3_k,
-    [TENSOR_Q4_K] = q4_k,     [TENSOR_Q5_K] = q5_k,   [TENSOR_Q6_K] = q6_k,
-    [TENSOR_IQ4_XS] = iq4_xs, [TENSOR_TQ1_0] = tq1_0, [TENSOR_TQ2_0] = tq2_0,
-    [TENSOR_NVFP4] = nvfp4,   [TENSOR_Q1_0] = q1_0,   [TENSOR_Q2_0] = q2_0,
+    [TENSOR_F32] = float_4,     [TENSOR_F16] = float_2,   [TENSOR_BF16] = float_2,
+    [TENSOR_Q4_0] = q4_0,       [TENSOR_Q4_1] = q4_1,     [TENSOR_Q5_0] = q5_0,
+    [TENSOR_Q5_1] = q5_1,       [TENSOR_Q8_0] = q8_0,     [TENSOR_IQ4_NL] = q4_0,
+    [TENSOR_MXFP4] = mxfp4,     [TENSOR_Q2_K] = q2_k,     [TENSOR_Q3_K] = q3_k,
+    [TENSOR_Q4_K] = q4_k,       [TENSOR_Q5_K] = q5_k,     [TENSOR_Q6_K] = q6_k,
+    [TENSOR_IQ4_XS] = iq4_xs,   [TENSOR_TQ1_0] = tq1_0,   [TENSOR_TQ2_0] = tq2_0,
+    [TENSOR_NVFP4] = nvfp4,     [TENSOR_Q1_0] = q1_0,     [TENSOR_Q2_0] = q2_0,
+    [TENSOR_IQ2_XXS] = iq2_xxs, [TENSOR_IQ2_XS] = iq2_xs, [TENSOR_IQ2_S] = iq2_s,
+    [TENSOR_IQ3_XXS] = iq3_xxs, [TENSOR_IQ3_S] = iq3_s,   [TENSOR_IQ1_S] = iq1_s,
+    [TENSOR_IQ1_M] = iq1_m,
 };
 
 static size_t blocks_of(const struct matrix *m)
@@ -229,8 +241,10 @@ static void scatter(const struct place *place, const uint8_t *row, size_t block_
         scatter_units(place, 4, BODY, row, block_bytes, n_blocks, packed);
     else if (s->unit == 2)
         scatter_units(place, 2, BODY, row, block_bytes, n_blocks, packed);
-    else
+    else if (s->unit == 1)
         scatter_units(place, 1, BODY, row, block_bytes, n_blocks, packed);
+    else
+        scatter_units(place, s->unit, BODY, row, block_bytes, n_blocks, packed);
 }
 
 void pack_group(const struct matrix *m, uint32_t group, uint8_t *out)

@@ -151,6 +151,10 @@ INLINE vi dot_u6(vi acc, const vi *w, int n, const uint8_t *x)
 {
     return dot_signed(acc, w, n, x);
 }
+INLINE vi dot_u7(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_signed(acc, w, n, x);
+}
 
 INLINE vf vf_load(const float *p)
 {

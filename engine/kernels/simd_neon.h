@@ -1,6 +1,6 @@
 /* The primitives of the kernel templates for NEON: 8 lanes in two q registers, so that an x row's
  * scale serves more sums. With dotprod a dot product is SDOT, where codes and x are both signed;
- * codes of 4 and 6 bits are small enough to be read as signed. Without it, widening multiplies and
+ * codes of up to 7 bits are small enough to be read as signed. Without it, widening multiplies and
  * pairwise adds. With i8mm, two rows of x at once. */
 #include <arm_neon.h>
 #include <math.h>
@@ -152,6 +152,10 @@ INLINE vi dot_u4(vi acc, const vi *w, int n, const uint8_t *x)
     return dot_signed(acc, w, n, x);
 }
 INLINE vi dot_u6(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_signed(acc, w, n, x);
+}
+INLINE vi dot_u7(vi acc, const vi *w, int n, const uint8_t *x)
 {
     return dot_signed(acc, w, n, x);
 }

@@ -4,10 +4,10 @@
  *
  * VPMADDUBSW adds two products in 16 bits with saturation. Codes of 4 bits leave room for the sums
  * of a whole block (8 · 2 · 15 · 128 = 30,720), codes of 6 bits for two (2 · 2 · 63 · 128 =
- * 32,256), so only then are they widened. Signed codes go in as |w| and x · sign(w): at most 2 ·
- * 128 · 127, which fits. VPDPBUSD adds four products in 32 bits; its first factor is unsigned, so
- * signed codes get 128 added (their top bit flipped), which the sum of x takes off again through
- * SIGNED_BIAS. */
+ * 32,256), codes of 7 for none, so only then are they widened. Signed codes go in as |w| and x ·
+ * sign(w): at most 2 · 128 · 127, which fits. VPDPBUSD adds four products in 32 bits; its first
+ * factor is unsigned, so signed codes get 128 added (their top bit flipped), which the sum of x
+ * takes off again through SIGNED_BIAS. */
 
 INLINE vi vi_load(const void *p)
 {
@@ -72,6 +72,10 @@ INLINE vi dot_u6(vi acc, const vi *w, int n, const uint8_t *x)
 {
     return dot_unsigned(acc, w, n, x);
 }
+INLINE vi dot_u7(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    return dot_unsigned(acc, w, n, x);
+}
 INLINE vi dot_signed(vi acc, const vi *w, int n, const uint8_t *x)
 {
     return dot_unsigned(acc, w, n, x);
@@ -100,6 +104,12 @@ INLINE vi dot_u6(vi acc, const vi *w, int n, const uint8_t *x)
         vi b = MM(maddubs_epi16)(w[u + 1], vi_dup(x + 4 * u + 4));
         acc = widen(acc, MM(add_epi16)(a, b));
     }
+    return acc;
+}
+INLINE vi dot_u7(vi acc, const vi *w, int n, const uint8_t *x)
+{
+    for (int u = 0; u < n; u++)
+        acc = widen(acc, MM(maddubs_epi16)(w[u], vi_dup(x + 4 * u)));
     return acc;
 }
 INLINE vi dot_signed(vi acc, const vi *w, int n, const uint8_t *x)

@@ -4,8 +4,8 @@
  * Σ q), the bracket in exact integers; types with minima also add −min · d · Σ q. Two halves with a
  * scale each are added up before d is applied, which saves a multiplication.
  *
- * The primitives: dot_u4/dot_u6/dot_signed(acc, w, n, x) add to each lane Σ over n registers of 4
- * products with the 4 n bytes at x; codes ≤ 15, codes ≤ 63, and signed ones that went through
+ * The primitives: dot_u4/dot_u6/dot_u7/dot_signed(acc, w, n, x) add to each lane Σ over n registers
+ * of 4 products with the 4 n bytes at x; codes ≤ 15, ≤ 63, ≤ 127, and signed ones that went through
  * vi_signed_codes and need bias 2^SIGNED_BIAS (none where it is 0). Included by tmpl_quant.h. */
 
 /* ------------------------------------------------ the record of a tile (table.h) */
@@ -34,7 +34,7 @@ INLINE vf act_scaled_sum(const uint8_t *rec, int nt, int t)
 /* ------------------------------------------------ sums */
 
 /* How codes are multiplied, and the bias that they have. */
-enum codes { CODES_U4, CODES_U6, CODES_SIGNED };
+enum codes { CODES_U4, CODES_U6, CODES_U7, CODES_SIGNED };
 enum { NO_BIAS = -1 };
 
 /* Sums for two rows of x at once, where an instruction set has instructions for that. */
@@ -70,6 +70,7 @@ INLINE void sum_part(vf out[2], enum codes codes, const vi *c, int bias, int par
     } else {
         sum[0] = codes == CODES_U4   ? dot_u4(sum[0], c, n, x)
                  : codes == CODES_U6 ? dot_u6(sum[0], c, n, x)
+                 : codes == CODES_U7 ? dot_u7(sum[0], c, n, x)
                                      : dot_signed(sum[0], c, n, x);
     }
     out[0] = vf_of_vi(sum[0]);

@@ -66,11 +66,16 @@ typedef void tile_of_group(struct panel p, const uint8_t *rec, size_t nt, float 
  * once for all tiles of a block. Blocks are of whole tiles, as they were prepared. */
 enum { BLOCK_BYTES = 384 << 10 };
 
+static size_t rows_of_block(size_t n_cols)
+{
+    return (BLOCK_BYTES / (n_cols / ACT_BLOCK * ACT_BYTES) / TILE_PIECE + 1) * TILE_PIECE;
+}
+
 static void quant_panel(tile_of_group *tile, struct panel p, size_t n_groups, const uint8_t *acts,
                         size_t n, float *y, size_t ldy)
 {
     size_t rec_row_bytes = p.n_cols / ACT_BLOCK * ACT_BYTES;
-    size_t block = (BLOCK_BYTES / rec_row_bytes / TILE_PIECE + 1) * TILE_PIECE, last;
+    size_t block = rows_of_block(p.n_cols), last;
     const uint8_t *weights = p.weights;
     for (size_t first = 0; first < n; first = last) {
         last = n - first < block ? n : first + block;
