@@ -135,6 +135,10 @@ struct model_form {
     uint32_t quantize; /* GGUF number of the type that matrices are turned into; 0: as stored */
     /* Which they are and what they become is as in model_convert's files, to the bit: matrices that
      * the type makes smaller; any other tensor stays as it is. */
+    bool mapped; /* matrices are used where the file has them: memory of the page cache, which the
+                  * system takes back where it is short, instead of a private copy. Same results to
+                  * the bit, and slower: engine_speed.mapped_bytes_per_second, or the disk. What is
+                  * turned into another type or another layout has its copy all the same. */
 };
 /* kv: "f32", "f16", "q8_0"; quantize: a type that model_convert writes; case is no matter, NULL or
  * "" is the default. Errors: INVALID, with the names there are. */
@@ -142,7 +146,9 @@ enum status model_form_parse(const char *kv, const char *quantize, struct model_
                              struct fault *fault) MUST_USE;
 const char *kv_type_name(enum kv_type type);
 const char *weight_type_name(uint32_t quantize); /* "Q4_K"; NULL: as stored, or no type */
-/* model_info's numbers for a form. Arrays are [n_layers] and owned: model_costs_free. */
+/* model_info's numbers for a form. Arrays are [n_layers] and owned: model_costs_free. Bytes that are
+ * used in the file are active, but take no memory: those of layer, embedding and head leave them
+ * out. */
 struct model_costs {
     uint64_t *layer_bytes, *layer_active_bytes, *layer_kv_bytes;
     uint64_t embed_bytes, head_bytes, head_active_bytes;
@@ -245,6 +251,7 @@ struct shard_spec {
 
 struct shard_need {
     uint64_t weight_bytes, kv_bytes, scratch_bytes;
+    uint64_t mapped_bytes; /* weights used in the file, beside the others; 0 but for form.mapped */
 };
 
 struct shard; /* weights, KV and threads of one stage. One caller at a time, any thread. */

@@ -113,10 +113,15 @@ enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
     return STATUS_OK;
 }
 
-/* Weights that are decoded for a product meet float activations. */
+/* Weights that are decoded for a product meet float activations, as float ones do. */
+static bool meets_floats(enum tensor_type type)
+{
+    return type_is_float(type) || !pack_has(type);
+}
+
 static void note_weight(struct compute *c, const struct weight *w)
 {
-    size_t *cols = w->packed && !type_is_float(w->matrix.type) ? &c->quant_cols : &c->float_cols;
+    size_t *cols = meets_floats(w->matrix.type) ? &c->float_cols : &c->quant_cols;
     if (w->matrix.n_cols > *cols)
         *cols = w->matrix.n_cols;
     c->uses_panels |= w->packed == NULL;
@@ -178,6 +183,18 @@ enum status weight_new(struct compute *compute, const struct matrix *matrix, str
     }
     note_weight(compute, w);
     *out = w;
+    return STATUS_OK;
+}
+
+enum status weight_borrow(struct compute *compute, const struct matrix *matrix, struct weight **out)
+{
+    struct weight *w = MEM_NEW(struct weight);
+    *out = w;
+    if (w == NULL)
+        return STATUS_NO_MEMORY;
+    assert(matrix->n_cols % tensor_type_info((uint32_t)matrix->type)->block_values == 0);
+    w->matrix = *matrix;
+    note_weight(compute, w);
     return STATUS_OK;
 }
 
@@ -333,8 +350,9 @@ static const void *acts_of(const struct job *job, enum tensor_type type, size_t 
     return job->c->quants + quant_scratch(row, job->n_cols);
 }
 
-/* One group by way of a buffer: the last one, where it has fewer than 16 rows, and those of types
- * that are multiplied as floats. */
+/* One group by way of a buffer: the last one, where it has fewer than 16 rows, and those of weights
+ * that lie as in the file. Such a group is packed here as weight_new does it, so that the same
+ * kernel sees the same bytes, or decoded to floats where its type has no other form. */
 static void buffered_group(const struct job *job, const struct product *p, size_t first_row,
                            size_t group, uint32_t thread)
 {
@@ -346,9 +364,13 @@ static void buffered_group(const struct job *job, const struct product *p, size_
     enum tensor_type type = m->type;
     if (p->w->packed == NULL) {
         float *panel = job->c->panels + (size_t)thread * NATIVE_PANEL_ROWS * job->c->max_cols;
-        decode_group(m, (uint32_t)group, panel + GROUP_ROWS * m->n_cols, panel);
         weights = panel;
-        type = TENSOR_F32;
+        if (pack_has(type)) {
+            pack_group(m, (uint32_t)group, (uint8_t *)panel);
+        } else {
+            decode_group(m, (uint32_t)group, panel + GROUP_ROWS * m->n_cols, panel);
+            type = TENSOR_F32;
+        }
     }
     for (size_t r = 0; r < p->n; r += TILE_PIECE) {
         size_t n = p->n - r < TILE_PIECE ? p->n - r : TILE_PIECE;
@@ -411,7 +433,7 @@ static size_t find_sources(struct job *job)
             pieces += (p->n + TILE_PIECE - 1) / TILE_PIECE;
         }
         struct source *s = &job->sources[job->n_sources - 1];
-        bool is_float = type_is_float(p->w->matrix.type) || p->w->packed == NULL;
+        bool is_float = meets_floats(p->w->matrix.type);
         s->floats |= is_float;
         s->quants |= !is_float;
         job->source_of[i] = (uint8_t)(job->n_sources - 1);

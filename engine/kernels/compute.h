@@ -24,11 +24,11 @@ struct compute {
     bool uses_panels;
     uint8_t *quants; /* activations as tiles of int8 records */
     float *floats;   /* as tiles of floats */
-    float *panels;   /* decoded weights: panel_rows(kind) · max_cols for each thread */
+    float *panels;   /* panel_rows(kind) · max_cols for each thread: weights decoded or packed */
 };
 
-/* Rows of decoded weights that a thread needs room for: openblas multiplies panels; native decodes
- * a group of a type that has no kernel (and one row while it does). */
+/* Rows of decoded weights that a thread needs room for: openblas multiplies panels; native packs a
+ * group, or decodes one of a type that has no kernel (and one row while it does). */
 enum { BLAS_PANEL_ROWS = 64, NATIVE_PANEL_ROWS = GROUP_ROWS + 1 };
 
 /* gemm_blas.c */

@@ -10,6 +10,7 @@
  *
  * Nothing here fails. */
 #include "engine/model/quantize.h"
+#include "engine/file/source.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -77,7 +78,19 @@ uint64_t form_bytes(const struct gguf_tensor *tensor, const struct model_form *f
     return (uint32_t)type == tensor->type ? tensor->n_bytes : type_bytes(type, tensor->n_values);
 }
 
+/* Small tables are copied all the same: they are decoded at load, or not worth the difference. */
+bool form_maps(const struct gguf_tensor *tensor, const struct model_form *form)
+{
+    return form->mapped && is_converted(tensor) && tensor_matrix_bytes(tensor, 0) &&
+           (uint32_t)form_type(tensor, form) == tensor->type;
+}
+
 /* ---------------------------------------------------------------- costs */
+
+static uint64_t own_bytes(const struct gguf_tensor *tensor, const struct model_form *form)
+{
+    return form_maps(tensor, form) ? 0 : form_bytes(tensor, form);
+}
 
 double tensor_active_share(const struct model *model, const struct gguf_tensor *tensor)
 {
@@ -98,19 +111,19 @@ void costs_count(const struct model *model, const struct model_form *form, struc
     const struct gguf_tensor *head = gguf_tensor_find(model->gguf, "output.weight");
     const struct gguf_tensor *embd = gguf_tensor_find(model->gguf, "token_embd.weight");
 
-    out->head_bytes = head ? form_bytes(head, form) : 0;
-    out->head_active_bytes = head ? out->head_bytes : embd ? form_bytes(embd, form) : 0;
+    out->head_bytes = head ? own_bytes(head, form) : 0;
+    out->head_active_bytes = head ? form_bytes(head, form) : embd ? form_bytes(embd, form) : 0;
     for (size_t i = 0; i < gguf_tensor_count(model->gguf); i++) {
         const struct gguf_tensor *tensor = gguf_tensor_at(model->gguf, i);
         uint64_t bytes = form_bytes(tensor, form);
         int64_t il = tensor_layer(tensor);
 
         if (il >= 0 && il < model->info.n_layers) {
-            out->layer_bytes[il] += bytes;
+            out->layer_bytes[il] += own_bytes(tensor, form);
             out->layer_active_bytes[il] +=
                 (uint64_t)((double)bytes * tensor_active_share(model, tensor));
         } else if (il < 0 && tensor != head) {
-            out->embed_bytes += bytes;
+            out->embed_bytes += own_bytes(tensor, form);
         }
     }
 }

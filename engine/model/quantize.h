@@ -11,6 +11,8 @@ enum tensor_type quantized_type(const struct gguf_tensor *tensor, enum tensor_ty
 /* The same for a form, in which 0 leaves everything as it is. */
 enum tensor_type form_type(const struct gguf_tensor *tensor, const struct model_form *form);
 uint64_t form_bytes(const struct gguf_tensor *tensor, const struct model_form *form);
+/* Whether the form uses the tensor where the file has it. */
+bool form_maps(const struct gguf_tensor *tensor, const struct model_form *form);
 uint64_t type_bytes(enum tensor_type type, uint64_t n_values);
 
 /* Bytes of weights in a form, added to *out by layer and end; its arrays are there. */

@@ -1,14 +1,15 @@
 /* The weights of a shard.
  *
- * Matrices become weights, which the kernels either read where the file has them or repack into
- * memory of their own. In both cases the file's pages are dropped from this process once a tensor
- * is done, so that the resident memory never holds a matrix twice and its peak is the shard plus
- * one tensor; the largest, the embedding and the head, come first, while there is little else.
- * Pages that are read in place come back as they are used, from the page cache. The next layer is
- * read ahead while one is prepared. Norms and biases are small and are decoded to float32 once. Of
- * a tensor of experts every expert becomes a weight of its own, so that only those a token uses are
- * read. A tied head is the embedding's weight, once. What a file has in another layout is made
- * here, row by row (engine/file/source.c), and so is what the form wants in another type
+ * Matrices become weights, which the kernels repack into memory of their own, or read where the
+ * file has them (openblas). Of repacked ones the file's pages are dropped from this process once a
+ * tensor is done, so that the resident memory never holds a matrix twice and its peak is the shard
+ * plus one tensor; the largest, the embedding and the head, come first, while there is little else.
+ * Pages that are read in place are touched instead. The next layer is read ahead while one is
+ * prepared. Where the form asks for it nothing is copied and nothing read: pages come as they are
+ * used, and go when the system needs them. Norms and biases are small and are decoded to float32
+ * once. Of a tensor of experts every expert becomes a weight of its own, so that only those a token
+ * uses are read. A tied head is the embedding's weight, once. What a file has in another layout is
+ * made here, row by row (engine/file/source.c), and so is what the form wants in another type
  * (engine/model/quantize.h): rows go straight into the kernels' layout, never into a whole matrix,
  * and the pages they came from are dropped behind them. */
 #include "engine/file/source.h"
@@ -68,12 +69,14 @@ static void want_pages(const struct model *model, const struct gguf_tensor *tens
     tensor_each_bytes(tensor, want_bytes, (void *)(uintptr_t)model);
 }
 
-static void read_ahead(const struct model *model, uint32_t il)
+static void read_ahead(const struct shard *shard, uint32_t il)
 {
+    const struct model *model = shard->model;
+
     for (uint32_t s = 0; il < model->hparams.n_layers && s < SLOT_COUNT; s++) {
         const struct gguf_tensor *tensor = model->tensors.layers[il].weight[s];
 
-        if (tensor)
+        if (tensor && !form_maps(tensor, &shard->spec.form))
             want_pages(model, tensor);
     }
 }
@@ -111,6 +114,8 @@ static enum status make_one(struct shard *shard, const struct gguf_tensor *tenso
     m.data = tensor_matrix_bytes(tensor, i);
     m.mapped = m.data && model_map_of(shard->model, m.data, &offset);
     making.type = form_type(tensor, &shard->spec.form);
+    if (form_maps(tensor, &shard->spec.form))
+        return weight_borrow(shard->compute, &m, out);
     if (m.data && making.type == m.type)
         return weight_new(shard->compute, &m, out);
     making.stored = m;
@@ -131,6 +136,8 @@ static enum status load_one(struct shard *shard, const struct gguf_tensor *tenso
     if (status || !stored)
         return status;
     weight_memory(*out, &used, &n_bytes);
+    if (form_maps(tensor, &shard->spec.form))
+        return STATUS_OK;
     if (used == stored)
         touch_bytes(stored, n_bytes);
     else
@@ -143,7 +150,8 @@ static enum status load_matrix(struct shard *shard, const struct gguf_tensor *te
 {
     enum status status;
 
-    want_pages(shard->model, tensor);
+    if (!form_maps(tensor, &shard->spec.form))
+        want_pages(shard->model, tensor);
     status = load_one(shard, tensor, 0, out);
     if (!tensor_matrix_bytes(tensor, 0))
         forget_pages(shard->model, tensor);
@@ -283,11 +291,14 @@ static void tell_progress(const struct shard *shard, uint32_t n_layers)
 {
     const struct shard_spec *spec = &shard->spec;
     struct shard_spec part = *spec;
+    uint64_t done, all, done_mapped, all_mapped;
 
+    if (!spec->on_load)
+        return;
     part.layer_end = spec->layer_begin + n_layers;
-    if (spec->on_load)
-        spec->on_load(spec->on_load_owner, shard_weight_bytes(shard->model, &part),
-                      shard_weight_bytes(shard->model, spec));
+    shard_weight_bytes(shard->model, &part, &done, &done_mapped);
+    shard_weight_bytes(shard->model, spec, &all, &all_mapped);
+    spec->on_load(spec->on_load_owner, done + done_mapped, all + all_mapped);
 }
 
 enum status shard_load(struct shard *shard)
@@ -300,12 +311,12 @@ enum status shard_load(struct shard *shard)
     if (!shard->layers)
         return STATUS_NO_MEMORY;
     if (n)
-        read_ahead(shard->model, spec->layer_begin);
+        read_ahead(shard, spec->layer_begin);
     status = load_ends(shard);
     for (uint32_t i = 0; i < n && !status; i++) {
         tell_progress(shard, i);
         if (i + 1 < n)
-            read_ahead(shard->model, spec->layer_begin + i + 1);
+            read_ahead(shard, spec->layer_begin + i + 1);
         status = load_layer(shard, &shard->model->tensors.layers[spec->layer_begin + i],
                             &shard->layers[i]);
     }
@@ -356,12 +367,13 @@ void shard_unload(struct shard *shard)
         rope_table_free(&shard->rope[i]);
 }
 
-uint64_t shard_weight_bytes(const struct model *model, const struct shard_spec *spec)
+void shard_weight_bytes(const struct model *model, const struct shard_spec *spec, uint64_t *own,
+                        uint64_t *mapped)
 {
     const struct model_info *info = model_info(model);
     const struct gguf_tensor *head = gguf_tensor_find(model->gguf, "output.weight");
-    uint64_t bytes = 0;
 
+    *own = *mapped = 0;
     for (size_t i = 0; i < gguf_tensor_count(model->gguf); i++) {
         const struct gguf_tensor *tensor = gguf_tensor_at(model->gguf, i);
         int64_t il = tensor_layer(tensor);
@@ -370,7 +382,6 @@ uint64_t shard_weight_bytes(const struct model *model, const struct shard_spec *
         if (il >= 0)
             wanted = il >= spec->layer_begin && il < spec->layer_end && il < info->n_layers;
         if (wanted)
-            bytes += form_bytes(tensor, &spec->form);
+            *(form_maps(tensor, &spec->form) ? mapped : own) += form_bytes(tensor, &spec->form);
     }
-    return bytes;
 }

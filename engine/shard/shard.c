@@ -39,6 +39,10 @@ static enum status check_spec(const struct model *model, const struct shard_spec
     if (spec->form.quantize && !tensor_encodes((enum tensor_type)spec->form.quantize))
         return fault_set(fault, STATUS_INVALID, "weights cannot be turned into type number %u",
                          spec->form.quantize);
+    if (spec->form.mapped && spec->lock)
+        return fault_set(fault, STATUS_INVALID,
+                         "weights that are used in their file (--mapped) cannot be locked in "
+                         "memory (--lock): choose one");
     if (model->tensors.weight[MODEL_SLOT_POSITION_EMBD] &&
         spec->n_ctx_tokens > model->hparams.n_ctx_train)
         return fault_set(fault, STATUS_CONTEXT,
@@ -51,7 +55,8 @@ void shard_need(const struct model *model, const struct shard_spec *spec, struct
 {
     const struct hparams *hp = &model->hparams;
 
-    *out = (struct shard_need){.weight_bytes = shard_weight_bytes(model, spec)};
+    *out = (struct shard_need){0};
+    shard_weight_bytes(model, spec, &out->weight_bytes, &out->mapped_bytes);
     if (!hp->layers || spec->layer_begin > spec->layer_end || spec->layer_end > hp->n_layers)
         return;
     out->kv_bytes =

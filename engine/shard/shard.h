@@ -130,6 +130,8 @@ void shard_unlock(struct shard *shard);
 /* load.c: weights of the shard from the model's tensors. */
 enum status shard_load(struct shard *shard) MUST_USE;
 void shard_unload(struct shard *shard);
-uint64_t shard_weight_bytes(const struct model *model, const struct shard_spec *spec);
+/* Of its weights: in memory of its own, and used in the file. */
+void shard_weight_bytes(const struct model *model, const struct shard_spec *spec, uint64_t *own,
+                        uint64_t *mapped);
 
 #endif

@@ -109,8 +109,12 @@ static void choose_peak(struct bench *b)
 static enum status list_tests(struct bench *b, const struct model *model)
 {
     const struct bench_plan *plan = &b->plan;
+    struct model_form form = plan->form;
     struct model_costs costs;
-    enum status status = model_costs(model, &plan->form, &costs);
+    enum status status;
+
+    form.mapped = false; /* what is read counts, wherever it is */
+    status = model_costs(model, &form, &costs);
 
     if (status)
         return status;

@@ -178,6 +178,24 @@ static void check_product(const struct fixture *f, const float *x, size_t ldx, s
     }
 }
 
+/* Read where the matrix lies, without a copy: the same bits. */
+static void check_borrowed(struct compute *c, const struct matrix *matrix, const float *x,
+                           size_t ldx, size_t n, const float *expected, size_t ldy,
+                           const char *what)
+{
+    float *y = MEM_NEW_N(float, n *ldy);
+    struct weight *w = NULL;
+    assert_non_null(y);
+    assert_int_equal(weight_borrow(c, matrix, &w), STATUS_OK);
+    compute_matmul(c, w, x, ldx, n, y, ldy);
+    for (size_t t = 0; t < n; t++)
+        if (memcmp(y + t * ldy, expected + t * ldy, matrix->n_rows * sizeof *y) != 0)
+            fail_msg("%s %s m=%u k=%u n=%zu: another product without a copy", what,
+                     tensor_type_info(matrix->type)->name, matrix->n_rows, matrix->n_cols, n);
+    weight_free(&w);
+    mem_free(y);
+}
+
 static void check_shape(struct compute *c, size_t kind, uint32_t m, uint32_t k, size_t n,
                         enum fill fill, const char *what)
 {
@@ -197,6 +215,7 @@ static void check_shape(struct compute *c, size_t kind, uint32_t m, uint32_t k, 
     for (size_t t = 0; t + 1 < n; t++)
         for (size_t r = m; r < ldy; r++)
             assert_true(y[t * ldy + r] == 777.0f); /* nothing is written between rows */
+    check_borrowed(c, &f.matrix, x, ldx, n, y, ldy, what);
     weight_free(&w);
     guarded_free(&gx);
     guarded_free(&gy);

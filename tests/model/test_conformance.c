@@ -146,13 +146,15 @@ static void check_greedy(struct stages *stages, const struct reference *ref, dou
     free(logits);
 }
 
+/* Two stages use the weights where the file has them, the others a copy. */
 static void check_split(const struct model *model, uint32_t n_stages, const struct reference *ref,
                         float *whole)
 {
     struct stages_config config = {.engine = engine,
                                    .n_stages = n_stages,
                                    .n_threads = n_stages == 2 ? 2 : 1,
-                                   .n_ctx_tokens = 256};
+                                   .n_ctx_tokens = 256,
+                                   .form = {.mapped = n_stages == 2}};
     size_t n = (size_t)ref->n_tokens * model_info(model)->n_vocab;
     float *logits = malloc(n * sizeof(float));
     struct stages stages;

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -432,87 +431,6 @@ static void test_repeat_refuses(void **state)
     shard_free(&shard);
 }
 
-static long faults_so_far(void)
-{
-    struct rusage usage;
-
-    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
-    return usage.ru_minflt + usage.ru_majflt;
-}
-
-static long faults_of_first_pass(const struct shard_spec *spec)
-{
-    struct shard *shard;
-    long faults;
-
-    (void)malloc_trim(0);
-    shard = opened(*spec);
-    faults = faults_so_far();
-
-    assert_int_equal(forward(shard, 0, 0, 64), STATUS_OK);
-    assert_int_equal(shard_logits(shard, hidden, 64, logits), STATUS_OK);
-    faults = faults_so_far() - faults;
-    shard_free(&shard);
-    return faults;
-}
-
-/* Of the program itself a page may still be touched for the first time, so a pass goes before; of
- * OpenBLAS a buffer, of which each thread takes any that is free, so it has one thread. What a
- * shard before had is given back to the system. A thread that was not let run during the load finds
- * a few pages of its stack. */
-enum { STACK_FAULTS = 4 };
-
-static void test_first_pass_takes_no_fault(void **state)
-{
-    static const enum engine_kind engines[] = {ENGINE_NATIVE, ENGINE_OPENBLAS};
-
-    (void)state;
-    memset(hidden, 0, 65 * 256 * sizeof(float));
-    memset(logits, 0, 64 * 2048 * sizeof(float));
-    for (size_t i = 0; i < COUNT_OF(engines); i++) {
-        struct shard_spec spec = whole();
-
-        spec.engine = engines[i];
-        spec.n_threads = engines[i] == ENGINE_NATIVE ? 2 : 1;
-        (void)faults_of_first_pass(&spec);
-        assert_in_range(faults_of_first_pass(&spec), 0, STACK_FAULTS);
-    }
-}
-
-struct told {
-    uint64_t done, total;
-    unsigned n;
-};
-
-static void on_load(void *owner, uint64_t done, uint64_t total)
-{
-    struct told *told = owner;
-
-    assert_true(done >= told->done && done <= total);
-    assert_true(told->n == 0 || total == told->total);
-    *told = (struct told){done, total, told->n + 1};
-}
-
-static void test_load_says_how_far_it_is(void **state)
-{
-    struct told told = {0};
-    struct shard_spec spec = whole();
-    struct shard_need need;
-    struct shard *shard;
-
-    (void)state;
-    spec.layer_begin = 2;
-    spec.layer_end = 7;
-    spec.head = false;
-    spec.on_load = on_load;
-    spec.on_load_owner = &told;
-    shard_need(model, &spec, &need);
-    shard = opened(spec);
-    assert_true(told.n > 5);
-    assert_true(told.done == told.total && told.total == need.weight_bytes);
-    shard_free(&shard);
-}
-
 static int open_model(void **state)
 {
     const void *data;
@@ -553,8 +471,6 @@ int main(void)
         cmocka_unit_test(test_repeat_lengthens),
         cmocka_unit_test(test_repeat_fills_every_page),
         cmocka_unit_test(test_repeat_refuses),
-        cmocka_unit_test(test_load_says_how_far_it_is),
-        cmocka_unit_test(test_first_pass_takes_no_fault),
     };
 
     return cmocka_run_group_tests(tests, open_model, close_model);
