@@ -52,6 +52,7 @@ void compute_free(struct compute **compute)
     if (c == NULL)
         return;
     pool_free(&c->pool);
+    arena_close(&c->arena);
     scratch_free(c);
     mem_free(c);
     *compute = NULL;
@@ -174,7 +175,7 @@ enum status weight_new(struct compute *compute, const struct matrix *matrix, str
     if (compute->kind == ENGINE_NATIVE && pack_has(matrix->type)) {
         size_t n_groups = ((size_t)matrix->n_rows + GROUP_ROWS - 1) / GROUP_ROWS;
         w->packed_bytes = n_groups * GROUP_ROWS * matrix->row_bytes;
-        w->packed = pages_new(w->packed_bytes);
+        w->packed = arena_take(&compute->arena, w->packed_bytes, &w->run);
         if (w->packed == NULL) {
             mem_free(w);
             return STATUS_NO_MEMORY;
@@ -203,6 +204,7 @@ struct making {
     struct weight *w;
     weight_rows *rows;
     void *ctx;
+    uint8_t *made; /* the rows as they are, where they have no interleaved form */
 };
 
 /* A thread's panel has room for a group of rows in any type, and one of floats. */
@@ -219,8 +221,7 @@ static void make_groups(void *ctx, size_t begin, size_t end, uint32_t thread)
         uint32_t first = (uint32_t)(g * GROUP_ROWS), left = w->matrix.n_rows - first;
         group.n_rows = left < GROUP_ROWS ? left : GROUP_ROWS;
         if (w->packed == NULL) {
-            making->rows(making->ctx, first, group.n_rows, scratch,
-                         (uint8_t *)w->made + g * group_bytes);
+            making->rows(making->ctx, first, group.n_rows, scratch, making->made + g * group_bytes);
             continue;
         }
         making->rows(making->ctx, first, group.n_rows, scratch, scratch + c->max_cols);
@@ -240,19 +241,20 @@ enum status weight_make(struct compute *compute, const struct matrix *matrix, we
         return STATUS_NO_MEMORY;
     w->matrix = *matrix;
     w->matrix.data = NULL;
+    uint8_t *made = NULL;
     size_t n_groups = ((size_t)matrix->n_rows + GROUP_ROWS - 1) / GROUP_ROWS;
     if (compute->kind == ENGINE_NATIVE && pack_has(matrix->type)) {
         w->packed_bytes = n_groups * GROUP_ROWS * matrix->row_bytes;
-        w->packed = pages_new(w->packed_bytes);
+        w->packed = arena_take(&compute->arena, w->packed_bytes, &w->run);
     } else {
-        w->made_bytes = matrix->n_rows * matrix->row_bytes;
-        w->matrix.data = w->made = pages_new(w->made_bytes);
+        size_t made_bytes = matrix->n_rows * matrix->row_bytes;
+        w->matrix.data = made = arena_take(&compute->arena, made_bytes, &w->run);
     }
-    if (w->packed == NULL && w->made == NULL) {
+    if (w->run == NULL) {
         mem_free(w);
         return STATUS_NO_MEMORY;
     }
-    struct making making = {compute, w, rows, ctx};
+    struct making making = {compute, w, rows, ctx, made};
     pool_run(compute->pool, n_groups, 8, make_groups, &making);
     note_weight(compute, w);
     *out = w;
@@ -263,8 +265,7 @@ void weight_free(struct weight **weight)
 {
     if (*weight == NULL)
         return;
-    pages_free((*weight)->made, (*weight)->made_bytes);
-    pages_free((*weight)->packed, (*weight)->packed_bytes);
+    arena_give((*weight)->run);
     mem_free(*weight);
     *weight = NULL;
 }

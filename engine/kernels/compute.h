@@ -2,6 +2,7 @@
 #define SKEIN_ENGINE_KERNELS_COMPUTE_H
 
 /* Private parts of a compute, shared by its two kinds of products. */
+#include "engine/kernels/arena.h"
 #include "engine/kernels/pack.h"
 #include "engine/kernels/pool.h"
 #include "engine/kernels/table.h"
@@ -10,8 +11,7 @@ struct weight {
     struct matrix matrix; /* data is valid only where packed is NULL */
     uint8_t *packed;      /* interleaved groups */
     size_t packed_bytes;
-    void *made; /* data where it is the weight's own; of made_bytes */
-    size_t made_bytes;
+    struct arena_run *run; /* holds packed, or data where it is the weight's own */
 };
 
 struct compute {
@@ -19,6 +19,7 @@ struct compute {
     enum isa isa;
     const struct kernel_table *table;
     struct pool *pool;
+    struct arena arena; /* of weights */
     size_t max_rows, max_cols;
     size_t quant_cols, float_cols; /* most columns of its weights that are multiplied so */
     bool uses_panels;
