@@ -8,10 +8,12 @@
  *
  * A job is cut into pieces, and each thread has a span of them, which it takes from the front: so
  * it reads memory straight on, which is what a processor fetches ahead, and the same part in every
- * pass. Who is done takes from the ends of others' spans: a slow core does less. Results cannot
- * depend on that, since a piece's work is a function of its items only. Nor is a worker
- * waited for that has not come: on a busy box it may be a time slice away. So workers enter a job
- * and leave it, and only those inside count.
+ * pass. Who is done takes from the ends of others' spans: a slow core does less. A quarter of what
+ * is left is taken at a time, since an atomic step lets no read pass it and leaves memory idle for
+ * a moment, in all threads together where they are equally fast. Results cannot depend on that,
+ * since a piece's work is a function of its items only. Nor is a worker waited for that has not
+ * come: on a busy box it may be a time slice away. So workers enter a job and leave it, and only
+ * those inside count.
  *
  * All of that is one word, `state`: the number of the job, whether it is open, how many are inside.
  *
@@ -123,30 +125,37 @@ static uint32_t spin(struct pool *pool, bool caller, uint32_t seen)
     return state;
 }
 
-/* From the front of the own span, or from the end of another's. */
-static bool take_piece(struct span *span, bool own, uint32_t *piece)
+/* A quarter of what is left, from the front of the own span or from the end of another's. */
+static bool take_share(struct span *span, bool own, uint32_t *begin, uint32_t *end)
 {
     uint64_t seen = atomic_load_explicit(&span->pieces, memory_order_relaxed), left;
     do {
-        uint32_t first = (uint32_t)(seen >> 32), end = (uint32_t)seen;
-        if (first >= end)
+        uint32_t first = (uint32_t)(seen >> 32), last = (uint32_t)seen;
+        if (first >= last)
             return false;
-        *piece = own ? first : end - 1;
-        left = own ? seen + ((uint64_t)1 << 32) : seen - 1;
+        uint32_t n = (last - first + 3) / 4;
+        *begin = own ? first : last - n;
+        *end = *begin + n;
+        left = own ? seen + ((uint64_t)n << 32) : seen - n;
     } while (!atomic_compare_exchange_weak_explicit(&span->pieces, &seen, left,
                                                     memory_order_relaxed, memory_order_relaxed));
     return true;
 }
 
+static void run_piece(const struct pool *pool, size_t piece, uint32_t thread)
+{
+    size_t begin = piece * pool->chunk, left = pool->n_items - begin;
+    pool->work(pool->ctx, begin, begin + (left < pool->chunk ? left : pool->chunk), thread);
+}
+
 static void take_pieces(struct pool *pool, uint32_t thread)
 {
-    uint32_t piece;
+    uint32_t first, last;
     for (uint32_t i = 0; i < pool->n_threads; i++) {
         uint32_t owner = thread + i < pool->n_threads ? thread + i : thread + i - pool->n_threads;
-        while (take_piece(&pool->spans[owner], i == 0, &piece)) {
-            size_t begin = piece * pool->chunk, left = pool->n_items - begin;
-            pool->work(pool->ctx, begin, begin + (left < pool->chunk ? left : pool->chunk), thread);
-        }
+        while (take_share(&pool->spans[owner], i == 0, &first, &last))
+            for (size_t piece = first; piece < last; piece++)
+                run_piece(pool, piece, thread);
     }
 }
 
