@@ -50,47 +50,38 @@ INLINE void put_d(struct iq_block *out, size_t r, const uint8_t *half)
     memcpy(out->d + 2 * r, half, 2);
 }
 
-/* Two scales of 4 bits a byte, for 16 columns each. */
-INLINE void put_scales_16(struct iq_block *out, size_t r, const uint8_t *s)
-{
-    for (size_t j = 0; j < 8; j++) {
-        out->scales[2 * j][r] = (uint8_t)(2 * (s[j] & 15) + 1);
-        out->scales[2 * j + 1][r] = (uint8_t)(2 * (s[j] >> 4) + 1);
-    }
-}
-
 INLINE void row_iq2_xxs(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
     for (size_t j = 0; j < 8; j++) {
-        uint64_t q = load_u64(b + 2 + 8 * j), signs = q >> 32;
+        const uint8_t *q = b + 2 + 8 * j;
+        uint32_t signs = load_u32(q + 4);
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
-            grid_iq2_xxs[q >> 8 * l & 255] ^ flips_of_7[signs >> 7 * l & 127];
-        out->scales[2 * j][r] = (uint8_t)(2 * (q >> 60) + 1);
+            grid_iq2_xxs[q[l]] ^ flips_of_7[signs >> 7 * l & 127];
+        out->scales[j][r] = (uint8_t)(signs >> 28);
     }
 }
 
 INLINE void row_iq2_xs(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    put_scales_16(out, r, b + 66);
     for (size_t j = 0; j < 8; j++) {
         uint64_t q = load_u64(b + 2 + 8 * j);
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
             grid_iq2_xs[q >> 16 * l & 511] ^ flips_of_7[q >> (16 * l + 9) & 127];
+        out->scales[j][r] = b[66 + j];
     }
 }
 
 INLINE void row_iq2_s(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    put_scales_16(out, r, b + 74);
     for (size_t j = 0; j < 8; j++) {
-        uint32_t low = load_u32(b + 2 + 4 * j), signs = load_u32(b + 34 + 4 * j);
+        const uint8_t *q = b + 2 + 4 * j;
         uint32_t high = (uint32_t)b[66 + j] << 8;
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
-            grid_iq2_s[(low >> 8 * l & 255) | (high >> 2 * l & 0x300)] ^
-            flips_of_8[signs >> 8 * l & 255];
+            grid_iq2_s[q[l] | (high >> 2 * l & 0x300)] ^ flips_of_8[q[32 + l]];
+        out->scales[j][r] = b[74 + j];
     }
 }
 
@@ -98,12 +89,12 @@ INLINE void row_iq3_xxs(const uint8_t *restrict b, struct iq_block *restrict out
 {
     put_d(out, r, b);
     for (size_t j = 0; j < 8; j++) {
-        uint64_t q = load_u64(b + 2 + 8 * j);
+        const uint8_t *q = b + 2 + 8 * j;
         uint32_t signs = load_u32(b + 66 + 4 * j);
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
-            (grid_iq3_xxs[q >> 16 * l & 255] | grid_iq3_xxs[q >> (16 * l + 8) & 255] << 4) ^
+            (grid_iq3_xxs[q[2 * l]] | grid_iq3_xxs[q[2 * l + 1]] << 4) ^
             flips_of_7[signs >> 7 * l & 127];
-        out->scales[2 * j][r] = (uint8_t)(2 * (signs >> 28) + 1);
+        out->scales[j][r] = (uint8_t)(signs >> 28);
     }
 }
 
@@ -111,16 +102,15 @@ INLINE void row_iq3_s(const uint8_t *restrict b, struct iq_block *restrict out, 
 {
     put_d(out, r, b);
     for (size_t j = 0; j < 8; j++) {
-        uint64_t q = load_u64(b + 2 + 8 * j);
-        uint32_t signs = load_u32(b + 74 + 4 * j), high = (uint32_t)b[66 + j] << 8;
+        const uint8_t *q = b + 2 + 8 * j, *signs = b + 74 + 4 * j;
+        uint32_t high = (uint32_t)b[66 + j] << 8;
         UNROLL for (size_t l = 0; l < 4; l++)
         {
-            uint64_t first = (q >> 16 * l & 255) | (high >> 2 * l & 256);
-            uint64_t second = (q >> (16 * l + 8) & 255) | (high >> (2 * l + 1) & 256);
-            out->words[4 * j + l][r] =
-                (grid_iq3_s[first] | grid_iq3_s[second] << 4) ^ flips_of_8[signs >> 8 * l & 255];
+            uint32_t first = grid_iq3_s[q[2 * l] | (high >> 2 * l & 256)];
+            uint32_t second = grid_iq3_s[q[2 * l + 1] | (high >> (2 * l + 1) & 256)];
+            out->words[4 * j + l][r] = (first | second << 4) ^ flips_of_8[signs[l]];
         }
-        out->scales[2 * j][r] = (uint8_t)(2 * (b[106 + j / 2] >> 4 * (j % 2) & 15) + 1);
+        out->scales[j][r] = b[106 + j / 2] >> 4 * (j % 2) & 15;
     }
 }
 
@@ -128,13 +118,25 @@ INLINE void row_iq1_s(const uint8_t *restrict b, struct iq_block *restrict out, 
 {
     put_d(out, r, b);
     for (size_t j = 0; j < 8; j++) {
-        uint32_t low = load_u32(b + 2 + 4 * j), high = load_u16(b + 34 + 2 * j);
-        uint32_t down = high & 0x8000 ? 0x88888888 : 0;
+        const uint8_t *q = b + 2 + 4 * j;
+        uint32_t word = load_u16(b + 34 + 2 * j), high = word << 8;
+        uint32_t down = (word >> 15) * 0x88888888u;
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
-            grid_iq1[(low >> 8 * l & 255) | (high >> 3 * l & 7) << 8] ^ down;
-        out->scales[2 * j][r] = (uint8_t)(2 * (high >> 12 & 7) + 1);
+            grid_iq1[q[l] | (high >> 3 * l & 0x700)] ^ down;
+        out->scales[j][r] = word >> 12 & 7;
     }
 }
+
+/* Three high bits of an entry and the direction. */
+#define NIBBLE(n)                                                                                  \
+    {                                                                                              \
+        (n & 7u) << 8, (n >> 3) * 0x88888888u                                                      \
+    }
+static const struct nibble {
+    uint32_t high, flip;
+} nibbles[16] = {NIBBLE(0u),  NIBBLE(1u),  NIBBLE(2u),  NIBBLE(3u), NIBBLE(4u),  NIBBLE(5u),
+                 NIBBLE(6u),  NIBBLE(7u),  NIBBLE(8u),  NIBBLE(9u), NIBBLE(10u), NIBBLE(11u),
+                 NIBBLE(12u), NIBBLE(13u), NIBBLE(14u), NIBBLE(15u)};
 
 INLINE void row_iq1_m(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
@@ -143,16 +145,14 @@ INLINE void row_iq1_m(const uint8_t *restrict b, struct iq_block *restrict out, 
         (uint16_t)((s >> 12 & 15) | (s >> 24 & 0xf0) | (s >> 36 & 0xf00) | (s >> 48 & 0xf000));
     memcpy(out->d + 2 * r, &d, 2);
     for (size_t j = 0; j < 8; j++) {
-        uint32_t low = load_u32(b + 4 * j), high = load_u16(b + 32 + 2 * j);
+        const uint8_t *q = b + 4 * j, *high = b + 32 + 2 * j;
         UNROLL for (size_t l = 0; l < 4; l++)
         {
-            uint32_t down = (high >> (4 * l + 3) & 1) * 0x88888888u;
-            out->words[4 * j + l][r] =
-                grid_iq1[(low >> 8 * l & 255) | (high >> 4 * l & 7) << 8] ^ down;
+            const struct nibble *n = &nibbles[l % 2 == 0 ? high[l / 2] & 15 : high[l / 2] >> 4];
+            out->words[4 * j + l][r] = grid_iq1[q[l] | n->high] ^ n->flip;
         }
         uint64_t both = s >> (16 * (j / 2) + 6 * (j % 2));
-        out->scales[2 * j][r] = (uint8_t)(2 * (both & 7) + 1);
-        out->scales[2 * j + 1][r] = (uint8_t)(2 * (both >> 3 & 7) + 1);
+        out->scales[j][r] = (uint8_t)((both & 7) | (both & 0x38) << 1);
     }
 }
 

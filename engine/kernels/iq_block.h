@@ -10,11 +10,11 @@ enum { IQ_COLS = 256 };
 struct iq_block {
     /* Of 8 columns each: nibbles as in a code book (iq_grids.h), which codes[] translates. */
     uint32_t words[IQ_COLS / 8][GROUP_ROWS];
-    uint8_t scales[IQ_COLS / 16][GROUP_ROWS]; /* of 16 columns each */
+    uint8_t scales[IQ_COLS / 32][GROUP_ROWS]; /* the second 16 columns' in the high nibble */
     uint8_t d[2 * GROUP_ROWS];                /* halves */
 };
 
-/* A value is d · unit · scale · (code − IQ_BIAS). */
+/* A value is d · unit · (2 scale + 1) · (code − IQ_BIAS). */
 enum { IQ_BIAS_BITS = 6, IQ_BIAS = 1 << IQ_BIAS_BITS };
 struct iq_form {
     void (*unpack)(const uint8_t *rows, struct iq_block *out); /* 16 blocks, one behind the other */

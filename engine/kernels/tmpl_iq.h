@@ -19,8 +19,9 @@ INLINE void part_of_iq(const struct iq_block *w, size_t sub, size_t j, vi table,
         c[2 * u] = vi_lookup(table, vi_shr_bytes(raw, 0, 15));
         c[2 * u + 1] = vi_lookup(table, vi_shr_bytes(raw, 4, 15));
     }
-    for (size_t i = 0; i < (halves ? 2 : 1); i++)
-        scale[i] = vf_mul(d, vf_of_vi(vi_u8(&w->scales[2 * j + i][sub])));
+    vi both = vi_u8(&w->scales[j][sub]), one = vi_set(1);
+    for (int i = 0; i < (halves ? 2 : 1); i++)
+        scale[i] = vf_mul(d, vf_of_vi(vi_add(vi_shl(vi_shr_bytes(both, 4 * i, 15), 1), one)));
     if (halves)
         add_halves(acc, nt, CODES_U7, c, scale, NULL, IQ_BIAS_BITS, rec);
     else
