@@ -76,9 +76,9 @@ INLINE void sum_part(vf out[2], enum codes codes, const vi *c, int bias, int par
     out[0] = vf_of_vi(sum[0]);
 }
 
-/* 32 columns with one scale; the codes' bias is 2^bias. */
-INLINE void add_codes(vf *acc, int nt, enum codes codes, const vi c[8], vf scale, int bias,
-                      const uint8_t *rec)
+/* 32 columns with one scale, none where it is NULL; the codes' bias is 2^bias. */
+INLINE void add_scaled(vf *acc, int nt, enum codes codes, const vi c[8], const vf *scale, int bias,
+                       const uint8_t *rec)
 {
     READ_AGAIN(rec);
     UNROLL for (int t = 0; t < nt; t += AT_ONCE(nt))
@@ -86,8 +86,15 @@ INLINE void add_codes(vf *acc, int nt, enum codes codes, const vi c[8], vf scale
         vf sum[2];
         sum_part(sum, codes, c, bias, 0, rec, nt, t);
         for (int i = 0; i < AT_ONCE(nt); i++)
-            acc[t + i] = vf_fma(vf_mul(sum[i], scale), act_scale(rec, nt, t + i), acc[t + i]);
+            acc[t + i] = vf_fma(scale == NULL ? sum[i] : vf_mul(sum[i], *scale),
+                                act_scale(rec, nt, t + i), acc[t + i]);
     }
+}
+
+INLINE void add_codes(vf *acc, int nt, enum codes codes, const vi c[8], vf scale, int bias,
+                      const uint8_t *rec)
+{
+    add_scaled(acc, nt, codes, c, &scale, bias, rec);
 }
 
 INLINE void add_minimum(vf *acc, int nt, vf minus_min, const uint8_t *rec)

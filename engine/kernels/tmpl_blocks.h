@@ -1,9 +1,8 @@
 /* Types that are walked 32 columns at a time: how each unpacks its codes and what scales them.
  *
  * A strip of 8 blocks is walked once for all of them (walk_blocks); a type is a row of BLOCK_PANEL
- * in tmpl_quant.h and a function here that is given one block of LANES rows. Where a type's own
- * blocks are 64 or 128 columns, they are two or four blocks here, which share a scale or have one
- * for each 16 columns. */
+ * in tmpl_quant.h and a function here that is given one block of LANES rows. NVFP4's own blocks
+ * are 64 columns with a scale for each 16: two blocks here. */
 
 /* One block: plane i of the strip's heads, and the codes. */
 struct block {
@@ -14,12 +13,6 @@ struct block {
 INLINE vf block_half(const struct block *b, size_t plane)
 {
     return vf_half(b->heads + 32 * (plane * b->strip + b->at) + 2 * b->sub);
-}
-
-/* The scale that the block shares with others, `share` of them in all. */
-INLINE vf shared_half(const struct block *b, size_t share)
-{
-    return vf_half(b->heads + 32 * (b->at / share) + 2 * b->sub);
 }
 
 typedef void add_block(const struct block *b, const uint8_t *rec, int nt, vf *acc);
@@ -160,21 +153,4 @@ INLINE void block_nvfp4(const struct block *b, const uint8_t *rec, int nt, vf *a
     }
     vf scale[2] = {vf_half_of_e4m3(e), vf_half_of_e4m3(e + 16)};
     add_halves(acc, nt, CODES_U6, c, scale, NULL, 4, rec);
-}
-
-/* A bit is 2 or 0, less 1. */
-INLINE void block_q1_0(const struct block *b, const uint8_t *rec, int nt, vf *acc)
-{
-    vi c[8], raw = vi_load(b->body);
-    c[0] = vi_shl_bytes(raw, 1, 2);
-    UNROLL for (int u = 1; u < 8; u++) c[u] = vi_shr_bytes(raw, u - 1, 2);
-    add_codes(acc, nt, CODES_U4, c, shared_half(b, 4), 0, rec);
-}
-
-INLINE void block_q2_0(const struct block *b, const uint8_t *rec, int nt, vf *acc)
-{
-    vi c[8];
-    UNROLL for (int u = 0; u < 8; u++) c[u] =
-        vi_shr_bytes(vi_load(b->body + 64 * (u / 4)), 2 * (u % 4), 3);
-    add_codes(acc, nt, CODES_U4, c, shared_half(b, 2), 0, rec);
 }

@@ -39,7 +39,7 @@ INLINE void fetch_ahead(const uint8_t *at, int bytes, int i, int n, int nt)
 #include "engine/kernels/tmpl_acts.h"
 #include "engine/kernels/tmpl_blocks.h"
 #include "engine/kernels/tmpl_k.h"
-#include "engine/kernels/tmpl_ternary.h"
+#include "engine/kernels/tmpl_bits.h"
 
 /* ------------------------------------------------ whole groups */
 
@@ -116,7 +116,7 @@ static void quant_panel(tile_of_group *tile, struct panel p, size_t n_groups, co
 #define QUANT_PANEL(name, type_bytes, type_values)                                                 \
     GROUP_PANEL(name, (type_bytes)*GROUP_ROWS, type_values)
 
-/* Types that are walked 32 columns at a time: bytes of 16 rows in their heads and body. */
+/* Types of tmpl_blocks.h: bytes of 16 rows in their heads and body. */
 #define BLOCK_PANEL(name, head_bytes, body_bytes)                                                  \
     INLINE void tile_##name(const struct panel *p, const uint8_t *rec, int nt, vf *acc)            \
     {                                                                                              \
@@ -132,13 +132,13 @@ BLOCK_PANEL(q8_0, 32, 512)
 BLOCK_PANEL(iq4_nl, 32, 256)
 BLOCK_PANEL(mxfp4, 16, 256)
 BLOCK_PANEL(nvfp4, 32, 256)
-BLOCK_PANEL(q1_0, 8, 64)
-BLOCK_PANEL(q2_0, 16, 128)
 QUANT_PANEL(q2_k, 84, 256)
 QUANT_PANEL(q3_k, 110, 256)
 QUANT_PANEL(q4_k, 144, 256)
 QUANT_PANEL(q5_k, 176, 256)
 QUANT_PANEL(q6_k, 210, 256)
 QUANT_PANEL(iq4_xs, 136, 256)
+QUANT_PANEL(q1_0, 18, 128)
+QUANT_PANEL(q2_0, 18, 64)
 QUANT_PANEL(tq1_0, 54, 256)
 QUANT_PANEL(tq2_0, 66, 256)
