@@ -16,7 +16,7 @@ typedef __m256 vf;
 #define MM(op) _mm256_##op
 #define VI(op) _mm256_##op##_si256
 #ifdef __AVXVNNI__
-#define DPBUSD _mm256_dpbusd_avx_epi32
+#define DPBUSD(acc, w, x) _mm256_dpbusd_avx_epi32(acc, w, vi_dup(x))
 #endif
 
 /* Turned where `sign` is negative; anything where it is 0. */

@@ -1,6 +1,7 @@
 /* What AVX2 and AVX-512 have in common: intrinsics that differ in the width in their names only.
  * Included by simd_avx2.h and simd_avx512.h once they have their registers (vi, vf), the names
- * (MM(op), VI(op)), vi_with_sign and, where the instruction set has it, DPBUSD.
+ * (MM(op), VI(op)), vi_with_sign and, where the instruction set has it, DPBUSD(acc, w, x)
+ * with the four bytes at x for all lanes.
  *
  * VPMADDUBSW adds two products in 16 bits with saturation. Codes of 4 bits leave room for the sums
  * of a whole block (8 · 2 · 15 · 128 = 30,720), codes of 6 bits for two (2 · 2 · 63 · 128 =
@@ -61,7 +62,7 @@ INLINE vi vi_signed_codes(vi a)
 INLINE vi dot_unsigned(vi acc, const vi *w, int n, const uint8_t *x)
 {
     for (int u = 0; u < n; u++)
-        acc = DPBUSD(acc, w[u], vi_dup(x + 4 * u));
+        acc = DPBUSD(acc, w[u], x + 4 * u);
     return acc;
 }
 INLINE vi dot_u4(vi acc, const vi *w, int n, const uint8_t *x)

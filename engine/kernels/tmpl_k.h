@@ -34,22 +34,23 @@ INLINE void unpack_scales_min(const uint8_t *s, struct scales_min *out)
 /* 32 columns, number j of 8: nibbles j % 2 of 32 bytes a row, and bit j of 32 more where Q5_K has
  * them. */
 INLINE void part_of_k(const struct scales_min *s, size_t sub, int j, const uint8_t *q,
-                      const uint8_t *high, vf d, vf minus_min, const uint8_t *rec, int nt, vf *acc)
+                      const uint8_t *high, bool fives, vf d, vf minus_min, const uint8_t *rec,
+                      int nt, vf *acc)
 {
     vi c[8];
-    if (nt > 4)
+    if (fives && nt > 4)
         READ_AGAIN(high);
     UNROLL for (int u = 0; u < 8; u++)
     {
         c[u] = vi_shr_bytes(vi_load(q + 64 * u), 4 * (j % 2), 15);
-        if (high == NULL)
+        if (!fives)
             continue;
         vi raw = vi_load(high + 64 * u);
         vi bit = j < 4 ? vi_shl_bytes(raw, 4 - j, 16) : vi_shr_bytes(raw, j - 4, 16);
         c[u] = vi_or(c[u], bit);
     }
     vf scale = vf_mul(d, vf_of_vi(vi_u8(s->scale + 16 * j + sub)));
-    add_codes(acc, nt, high == NULL ? CODES_U4 : CODES_U6, c, scale, NO_BIAS, rec);
+    add_codes(acc, nt, fives ? CODES_U6 : CODES_U4, c, scale, NO_BIAS, rec);
     add_minimum(acc, nt, vf_mul(minus_min, vf_of_vi(vi_u8(s->min + 16 * j + sub))), rec);
 }
 
@@ -63,13 +64,13 @@ INLINE void tile_k_with_min(const struct panel *p, const uint8_t *rec, int nt, v
         touch_heads(w, 256 + (size_t)high_bytes, nt);
         vf d = vf_half(w + p->sub * 2), zero = vf_set(0.0f);
         vf minus_min = vf_sub(zero, vf_half(w + 32 + p->sub * 2));
-        const uint8_t *high = high_bytes == 0 ? NULL : w + 256 + p->sub * 4;
-        const uint8_t *q = w + 256 + high_bytes + p->sub * 4;
+        const uint8_t *high = w + 256 + p->sub * 4, *q = high + high_bytes;
         unpack_scales_min(w + 64, &s);
         UNROLL for (int j = 0; j < K_BLOCKS; j++, rec += ACT_BYTES * nt)
         {
             fetch_ahead(w, 2304 + high_bytes, j, K_BLOCKS, nt);
-            part_of_k(&s, p->sub, j, q + 512 * (j / 2), high, d, minus_min, rec, nt, acc);
+            part_of_k(&s, p->sub, j, q + 512 * (j / 2), high, high_bytes > 0, d, minus_min, rec, nt,
+                      acc);
         }
     }
 }
@@ -127,7 +128,7 @@ INLINE void planes_q6_k(const uint8_t *q, const uint8_t *s, vf d, const uint8_t 
                 codes_q6_k(raw[3 * u + plane % 2], raw[3 * u + 2], plane);
             UNROLL for (int t = 0; t < nt; t += AT_ONCE(nt))
             {
-                vf sum[2];
+                vf sum[DOT_ROWS];
                 sum_part(sum, CODES_U6, c, 5, 1 + half, r, nt, t);
                 for (int i = t; i < t + AT_ONCE(nt); i++) {
                     vf *kept = &part[4 * i + plane];
