@@ -115,6 +115,26 @@ static void core_quota(const char *folder, void *ctx)
         *cores = quota / period;
 }
 
+/* File pages that a group could give back, as MemAvailable counts them for the whole box. */
+static unsigned long long cache_of(const char *folder)
+{
+    char path[PATH_MAX + 128], line[128];
+    unsigned long long bytes, sum = 0, below = 0;
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "inactive_file %llu", &bytes) == 1 ||
+            sscanf(line, "active_file %llu", &bytes) == 1)
+            sum += bytes;
+        if (sscanf(line, "total_inactive_file %llu", &bytes) == 1 ||
+            sscanf(line, "total_active_file %llu", &bytes) == 1)
+            below += bytes; /* version 1 counts the groups below apart */
+    }
+    if (file != NULL)
+        fclose(file);
+    return below > sum ? below : sum;
+}
+
 struct memory_limit {
     uint64_t limit, left;
 };
@@ -133,6 +153,8 @@ static void memory_quota(const char *folder, void *ctx)
         snprintf(path, sizeof path, "%s/%s", folder, files[i][1]);
         if (!number_read(path, &used))
             used = 0;
+        unsigned long long cache = cache_of(folder);
+        used = used > cache ? used - cache : 0;
         uint64_t left = limit > used ? limit - used : 0;
         m->limit = limit < m->limit ? limit : m->limit;
         m->left = left < m->left ? left : m->left;

@@ -54,8 +54,10 @@ const char *engine_name(enum engine_kind kind);
 
 /* Measured now, with n_threads, in about 0.2 s: not for the loop thread. */
 struct engine_speed {
-    double read_bytes_per_second; /* of weights-like memory */
-    double flops_per_second;      /* of prefill-like matrix products, 2 per multiply-add */
+    double read_bytes_per_second;   /* of weights-like memory */
+    double mapped_bytes_per_second; /* of Q8_0 weights in their file that the page cache holds, in
+                                     * the product of one row */
+    double flops_per_second;        /* of prefill-like matrix products, 2 per multiply-add */
 };
 enum status engine_measure(enum engine_kind kind, uint32_t n_threads,
                            struct engine_speed *out) MUST_USE;
@@ -146,9 +148,9 @@ enum status model_form_parse(const char *kv, const char *quantize, struct model_
                              struct fault *fault) MUST_USE;
 const char *kv_type_name(enum kv_type type);
 const char *weight_type_name(uint32_t quantize); /* "Q4_K"; NULL: as stored, or no type */
-/* model_info's numbers for a form. Arrays are [n_layers] and owned: model_costs_free. Bytes that are
- * used in the file are active, but take no memory: those of layer, embedding and head leave them
- * out. */
+/* model_info's numbers for a form. Arrays are [n_layers] and owned: model_costs_free. Bytes that
+ * are used in the file are active, but take no memory: those of layer, embedding and head leave
+ * them out. */
 struct model_costs {
     uint64_t *layer_bytes, *layer_active_bytes, *layer_kv_bytes;
     uint64_t embed_bytes, head_bytes, head_active_bytes;

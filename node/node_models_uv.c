@@ -49,29 +49,34 @@ static double part_left(double other, double own)
 static void savings_of(const struct model *model, const struct model_form *own_form,
                        const struct model_costs *own, struct control_model *out)
 {
-    static const char *const options[CONTROL_MAX_SAVINGS][2] = {
-        {"kv", "f16"}, {"kv", "q8_0"}, {"quantize", "q8_0"}, {"quantize", "q4_k"}};
+    static const struct {
+        const char *option, *kv, *quantize;
+        bool mapped;
+    } options[CONTROL_MAX_SAVINGS] = {{"--kv f16", "f16", NULL, false},
+                                      {"--kv q8_0", "q8_0", NULL, false},
+                                      {"--quantize q8_0", NULL, "q8_0", false},
+                                      {"--quantize q4_k", NULL, "q4_k", false},
+                                      {"--mapped", NULL, NULL, true}};
     uint32_t n_layers = model_info(model)->n_layers;
 
     for (size_t i = 0; i < COUNT_OF(options); i++) {
-        bool kv = strcmp(options[i][0], "kv") == 0;
         struct control_saving saving;
         struct model_costs costs;
         struct model_form form;
 
-        if (model_form_parse(kv ? options[i][1] : NULL, kv ? NULL : options[i][1], &form, NULL))
+        if (model_form_parse(options[i].kv, options[i].quantize, &form, NULL))
             continue;
-        if (kv)
+        if (!options[i].quantize)
             form.quantize = own_form->quantize;
-        else
+        if (!options[i].kv)
             form.kv_type = own_form->kv_type;
+        form.mapped = own_form->mapped || options[i].mapped;
         if (model_costs(model, &form, &costs) != STATUS_OK)
             continue;
         saving.weights = part_left(costs_weights(&costs, n_layers), costs_weights(own, n_layers));
         saving.kv = part_left(costs_kv(&costs, n_layers), costs_kv(own, n_layers));
         model_costs_free(&costs);
-        (void)snprintf(saving.option, sizeof saving.option, "--%s %s", options[i][0],
-                       options[i][1]);
+        (void)snprintf(saving.option, sizeof saving.option, "%s", options[i].option);
         if (saving.weights <= 1 && saving.kv <= 1 && saving.weights + saving.kv < 2)
             out->savings[out->n_savings++] = saving;
     }

@@ -239,7 +239,8 @@ static void node_measure(struct node *node)
 
     if (status != STATUS_OK)
         log_event(LOG_WARN, "engine", "measure.failed status=%s", status_name(status));
-    node->card.read_bytes_per_second = speed.read_bytes_per_second;
+    node->card.read_bytes_per_second =
+        node->form.mapped ? speed.mapped_bytes_per_second : speed.read_bytes_per_second;
     node->card.flops_per_second = speed.flops_per_second;
 }
 

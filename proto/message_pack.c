@@ -250,6 +250,7 @@ static void pack_prepare(struct packer *p, const struct message_prepare *prepare
     out.n_layers = put_count(p, prepare->n_layers, PROTO_MAX_LAYERS);
     out.kv_type = prepare->kv_type;
     out.quantize = prepare->quantize;
+    out.mapped = prepare->mapped;
     header.prepare = &out;
     pack_header(p, &header);
 }

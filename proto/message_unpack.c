@@ -230,6 +230,7 @@ static void unpack_prepare(struct unpacker *u, const Mesh__Prepare *in, struct m
     out->n_layers = get_bounded(u, "n_layers", in->n_layers, PROTO_MAX_LAYERS);
     out->kv_type = in->kv_type;
     out->quantize = in->quantize;
+    out->mapped = in->mapped;
 }
 
 static void unpack_outcome(struct unpacker *u, const Mesh__Outcome *in, struct message_outcome *out)

@@ -173,6 +173,7 @@ struct message_prepare {
     uint32_t n_layers;   /* of the whole model */
     uint32_t kv_type;    /* how the instance holds keys, values and matrices: engine.h's */
     uint32_t quantize;   /* struct model_form; a node that knows nothing of it reads zeroes */
+    bool mapped;
 };
 
 /* To the head of an instance: another model wants its memory. Closed only while nobody uses it;

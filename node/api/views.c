@@ -128,6 +128,7 @@ static void put_form(json_t **out, const struct model_form *form)
 
     put(out, "kv", form ? json_string(kv_type_name(form->kv_type)) : json_null());
     put(out, "quantize", type ? json_string(type) : json_null());
+    put(out, "mapped", form ? json_boolean(form->mapped) : json_null());
 }
 
 json_t *view_instance(const struct instance_view *instance)

@@ -22,7 +22,7 @@ struct bench_options {
     uint32_t n_generate, n_threads, n_runs;
     const char *prompts, *contexts, *batches;
     const char *engine, *kv, *quantize;
-    bool lock, json;
+    bool lock, mapped, json;
 };
 
 #define BENCH(field) offsetof(struct bench_options, field)
@@ -45,6 +45,8 @@ static const struct option options[] = {
            "Turn the weights into this type while loading, e.g. Q8_0", .flag_only = true),
     OPTION("lock", OPTION_FLAG, BENCH(lock), NULL, "Keep weights and KV from being swapped out",
            .flag_only = true),
+    OPTION("mapped", OPTION_FLAG, BENCH(mapped), NULL,
+           "Use weights in their file, without a copy in memory", .flag_only = true),
     OPTION("repeat", OPTION_COUNT, BENCH(n_runs), "N", "Runs, of which the median counts",
            .fallback = "3", .min = 1, .max = BENCH_MAX_RUNS, .flag_only = true),
     OPTION("json", OPTION_FLAG, BENCH(json), NULL, "Print JSON", .flag_only = true),
@@ -112,6 +114,7 @@ static enum status plan_make(const struct bench_options *values, struct bench_pl
         status = fault_set(fault, STATUS_INVALID, "more than %d tests in one go", BENCH_MAX_TESTS);
     if (!status)
         status = model_form_parse(values->kv, values->quantize, &plan->form, fault);
+    plan->form.mapped = values->mapped;
     if (!status)
         status = engine_choose(values->engine, &plan->engine, fault);
     return status;

@@ -67,10 +67,11 @@ int bench_print_json(const struct bench *b)
 {
     const struct engine_peak *peak = &b->peak;
     json_t *tests = json_array();
-    json_t *object = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:b}", "model", b->info->name,
+    json_t *object = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:b, s:b}", "model", b->info->name,
                                "types", b->info->types, "engine", engine_name(b->plan.engine),
                                "threads", (int)b->plan.n_threads, "runs", (int)b->plan.n_runs, "kv",
-                               kv_type_name(b->plan.form.kv_type), "lock", (int)b->plan.lock);
+                               kv_type_name(b->plan.form.kv_type), "lock", (int)b->plan.lock,
+                               "mapped", (int)b->plan.form.mapped);
 
     add_first_tests(b, object);
     for (size_t i = 0; i < b->n_tests; i++)
@@ -83,6 +84,7 @@ int bench_print_json(const struct bench *b)
     json_object_set_new(object, "first_pass_seconds", json_real(b->first_pass_seconds));
     json_object_set_new(object, "first_pass_page_faults", json_integer(b->first_pass_faults));
     json_object_set_new(object, "weight_bytes", json_integer((json_int_t)b->need.weight_bytes));
+    json_object_set_new(object, "mapped_bytes", json_integer((json_int_t)b->need.mapped_bytes));
     json_object_set_new(object, "kv_bytes", json_integer((json_int_t)b->need.kv_bytes));
     json_object_set_new(object, "peak_resident_bytes",
                         json_integer((json_int_t)b->peak_resident_bytes));
@@ -115,14 +117,18 @@ int bench_print_text(const struct bench *b)
                                         "Gop/s", "memory GB/s", "reached"};
     struct cli_table table = {.n_columns = COUNT_OF(heads),
                               .right = {false, false, true, true, true, true, true}};
-    char weights[32], kv[32], resident[32];
+    char weights[32], kv[32], resident[32], mapped[32];
 
     (void)printf("%s (%s), engine %s, %u thread%s, KV %s; loaded in %.2f s (%.1f GB/s), first "
                  "token %.3f s\n",
                  b->info->name, b->info->types, engine_name(b->plan.engine), b->plan.n_threads,
                  b->plan.n_threads == 1 ? "" : "s", kv_type_name(b->plan.form.kv_type),
-                 b->load_seconds, (double)b->need.weight_bytes / 1e9 / b->load_seconds,
+                 b->load_seconds,
+                 (double)(b->need.weight_bytes + b->need.mapped_bytes) / 1e9 / b->load_seconds,
                  b->first_pass_seconds);
+    if (b->need.mapped_bytes)
+        (void)printf("%s of weights are used in their file\n",
+                     bytes_format_size(b->need.mapped_bytes, mapped, sizeof mapped));
     (void)printf("peak memory %s: weights %s, KV %s\n",
                  bytes_format_size(b->peak_resident_bytes, resident, sizeof resident),
                  bytes_format_size(b->need.weight_bytes, weights, sizeof weights),

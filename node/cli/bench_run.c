@@ -14,6 +14,7 @@
  *
  * What fails: memory, a context the model does not have; the status of the pass that failed. */
 #include "node/cli/bench_run.h"
+#include "node/cli/choice.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -215,6 +216,8 @@ enum status bench_open(struct bench *b, const struct model *model, const struct 
     rows = b->max_batch > rows ? b->max_batch : rows;
     b->max_rows = rows < SHARD_MAX_ROWS ? rows : SHARD_MAX_ROWS;
     spec = spec_of(b);
+    choice_fit(model, &spec);
+    b->plan.form = spec.form;
     shard_need(model, &spec, &b->need);
     status = shard_open(model, &spec, &b->shard, fault);
     if (status != STATUS_OK)

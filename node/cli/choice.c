@@ -1,5 +1,9 @@
 /* From a node's options to struct node_options: engine by name, folders in their order, with the
- * user's own data folder last. A model named by --model must exist, because it was asked for. */
+ * user's own data folder last. A model named by --model must exist, because it was asked for.
+ *
+ * A node never uses weights in their file unasked: its books would say yes to a model for which the
+ * disk may have to be read for every token, where now it says what is missing and what would help.
+ * A command that runs one model alone does, because nothing else could be done, and says so. */
 #include "node/cli/choice.h"
 
 #include <errno.h>
@@ -45,6 +49,7 @@ enum status node_choice_apply(const struct node_choice *choice, struct node_choi
     if (status != STATUS_OK)
         return status;
     out->lock = choice->lock;
+    out->form.mapped = choice->mapped;
     out->model_folders = places->folders;
     out->n_model_folders = folders_list(choice, places);
     out->model_files = choice->files.items;
@@ -57,4 +62,23 @@ enum status node_choice_apply(const struct node_choice *choice, struct node_choi
     out->max_queue = CHOICE_MAX_QUEUE;
     out->objective = (enum plan_objective)choice->objective;
     return STATUS_OK;
+}
+
+void choice_fit(const struct model *model, struct shard_spec *spec)
+{
+    struct shard_need need;
+    struct engine_box box;
+    char weights[32], available[32];
+
+    engine_box(&box);
+    shard_need(model, spec, &need);
+    if (spec->form.mapped || spec->lock || box.memory_available_bytes == 0 ||
+        need.weight_bytes + need.kv_bytes + need.scratch_bytes <= box.memory_available_bytes)
+        return;
+    spec->form.mapped = true;
+    (void)fprintf(stderr,
+                  "skein: weights of %s are used in their file, which is slower: there are %s of "
+                  "memory\n",
+                  bytes_format_size(need.weight_bytes, weights, sizeof weights),
+                  bytes_format_size(box.memory_available_bytes, available, sizeof available));
 }

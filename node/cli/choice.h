@@ -12,7 +12,7 @@ struct node_choice {
     uint32_t n_threads, n_ctx_tokens, n_slots;
     int objective;
     const char *kv, *quantize;
-    bool lock;
+    bool lock, mapped;
     struct option_list folders, files;
 };
 
@@ -40,6 +40,9 @@ extern const char *const choice_objectives[]; /* in the order of enum plan_objec
                "Turn weights into this type on load, such as Q8_0 or Q4_0"),                       \
         OPTION("lock", OPTION_FLAG, offsetof(type, field.lock), NULL,                              \
                "Keep weights, keys and values from being swapped out"),                            \
+        OPTION("mapped", OPTION_FLAG, offsetof(type, field.mapped), NULL,                          \
+               "Use weights in their file, without a copy in memory: slower, for models that are " \
+               "too large"),                                                                       \
         OPTION("models", OPTION_LIST, offsetof(type, field.folders), "DIR",                        \
                "Folder with model files, beside $XDG_DATA_HOME/skein/models"),                     \
         OPTION("model", OPTION_LIST, offsetof(type, field.files), "FILE", "Model file to offer")
@@ -51,5 +54,7 @@ struct node_choice_places { /* what node_options borrows; keep it as long as the
 /* Fills the model, engine, memory and scheduling parts of `out`. Errors: those of engine_choose. */
 enum status node_choice_apply(const struct node_choice *choice, struct node_choice_places *places,
                               struct node_options *out, struct fault *fault) MUST_USE;
+/* Weights of which memory has no room for a copy stay in their file (form.mapped); says so. */
+void choice_fit(const struct model *model, struct shard_spec *spec);
 
 #endif

@@ -26,7 +26,10 @@ const struct command_spec spec_engines = {
     "Show this box and the engines that can run models on it.",
     "The first available one is used unless --engine or SKEIN_ENGINE names another; one that is "
     "named is used or is an error. SKEIN_ISA names an instruction set for the kernels, in the same "
-    "way. READS is memory bandwidth, measured in a second or so, with one thread and with all.",
+    "way. READS is memory bandwidth, measured in a second or so, with one thread and with all; "
+    "MAPPED is what is left of it for one token where weights are used in their file (--mapped) "
+    "and "
+    "the page cache holds it. Where it does not, the disk's speed counts.",
     options,
     COUNT_OF(options),
     0,
@@ -53,6 +56,8 @@ static struct engine_speed measure_best(enum engine_kind kind, uint32_t n_thread
             continue;
         if (now.read_bytes_per_second > best.read_bytes_per_second)
             best.read_bytes_per_second = now.read_bytes_per_second;
+        if (now.mapped_bytes_per_second > best.mapped_bytes_per_second)
+            best.mapped_bytes_per_second = now.mapped_bytes_per_second;
         if (now.flops_per_second > best.flops_per_second)
             best.flops_per_second = now.flops_per_second;
     }
@@ -90,9 +95,10 @@ static json_t *count_or_null(uint64_t value)
 
 static json_t *speed_json(const struct engine_speed *speed, uint32_t n_threads)
 {
-    return json_pack("{s:I, s:o, s:o}", "threads", (json_int_t)n_threads, "read_bytes_per_second",
-                     measured(speed->read_bytes_per_second), "flops_per_second",
-                     measured(speed->flops_per_second));
+    return json_pack("{s:I, s:o, s:o, s:o}", "threads", (json_int_t)n_threads,
+                     "read_bytes_per_second", measured(speed->read_bytes_per_second),
+                     "mapped_bytes_per_second", measured(speed->mapped_bytes_per_second),
+                     "flops_per_second", measured(speed->flops_per_second));
 }
 
 static json_t *engines_json(const struct engines_view *view)
@@ -155,23 +161,29 @@ static void put_pair(struct cli_table *table, double one, double all)
 
 static void engines_print(const struct engines_view *view)
 {
-    static const char *const heads[] = {"ENGINE", "", "READS GB/s", "GFLOPS", "DETAIL"};
+    static const char *const heads[] = {"ENGINE",      "",       "READS GB/s",
+                                        "MAPPED GB/s", "GFLOPS", "DETAIL"};
     struct cli_table engines = {.n_columns = COUNT_OF(heads)}, isas = {.n_columns = 3};
 
     box_print(&view->box);
     for (size_t i = 0; i < COUNT_OF(heads); i++)
         cli_table_add(&engines, "%s", heads[i]);
-    engines.right[2] = engines.right[3] = true;
+    engines.right[2] = engines.right[3] = engines.right[4] = true;
     for (size_t i = 0; i < ENGINE_COUNT; i++) {
         cli_table_add(&engines, "%s", view->reports[i].name);
         cli_table_add(&engines, "%s", view->reports[i].available ? "available" : "not available");
         put_pair(&engines, view->one[i].read_bytes_per_second, view->all[i].read_bytes_per_second);
+        put_pair(&engines, view->one[i].mapped_bytes_per_second,
+                 view->all[i].mapped_bytes_per_second);
         put_pair(&engines, view->one[i].flops_per_second, view->all[i].flops_per_second);
         cli_table_add(&engines, "%s", view->reports[i].detail);
     }
     cli_table_print(&engines, stdout);
     if (view->measured)
-        (void)printf("measured with 1 thread / with %u\n", view->box.n_cores);
+        (void)printf("measured with 1 thread / with %u\n"
+                     "copies of weights take up to %.1f GB of memory here; larger ones can be used "
+                     "in their file (--mapped)\n",
+                     view->box.n_cores, (double)view->box.memory_available_bytes / 1e9);
     (void)fputs("\n", stdout);
     for (size_t i = view->n_isas; i-- > 0;) {
         const struct engine_isa *isa = &view->isas[i];

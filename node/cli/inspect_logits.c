@@ -4,6 +4,7 @@
  * The same shards run here that a node runs, all in this process: --stages cuts the layers into
  * that many, so that "N stages equal one" can be checked from outside. Rows go through in the pass
  * size that nodes use; logits are written as they come, so only one pass of them is in memory. */
+#include "node/cli/choice.h"
 #include "node/cli/inspect.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 struct logits_options {
     const char *tokens, *out, *engine, *kv, *quantize;
     uint32_t n_threads, n_stages;
-    bool lock;
+    bool lock, mapped;
 };
 
 #define LOGITS(field) offsetof(struct logits_options, field)
@@ -40,6 +41,8 @@ static const struct option options[] = {
            .flag_only = true),
     OPTION("lock", OPTION_FLAG, LOGITS(lock), NULL, "Keep weights and KV from being swapped out",
            .flag_only = true),
+    OPTION("mapped", OPTION_FLAG, LOGITS(mapped), NULL,
+           "Use weights in their file, without a copy in memory", .flag_only = true),
 };
 
 const struct command_spec spec_inspect_logits = {
@@ -83,6 +86,7 @@ static enum status pipeline_open(struct pipeline *p, const struct model *model,
 
     if (status != STATUS_OK)
         return status;
+    form.mapped = values->mapped;
     engine_box(&box);
     p->hidden = mem_aligned(64, (size_t)LOGITS_PASS_ROWS * p->info->row_floats, sizeof *p->hidden);
     p->logits = mem_aligned(64, (size_t)LOGITS_HEAD_ROWS * p->info->n_vocab, sizeof *p->logits);
@@ -103,6 +107,7 @@ static enum status pipeline_open(struct pipeline *p, const struct model *model,
             .form = form,
             .lock = values->lock,
         };
+        choice_fit(model, &spec);
         status = shard_open(model, &spec, &p->stages[i], fault);
         if (status == STATUS_OK)
             p->n_stages++;

@@ -77,6 +77,11 @@ static void say_form(const json_t *answer)
 
     (void)printf("KV %s, weights %s%s\n", answer_text(answer, "kv"),
                  quantize ? quantize : "as stored", quantize ? " on load" : "");
+    if (json_is_true(json_object_get(answer, "mapped")))
+        (void)fputs("weights are used in their files: they need no memory, are read as fast as "
+                    "planned where the page cache\nholds them, and as fast as the disk where it "
+                    "does not\n",
+                    stdout);
 }
 
 static void say_closing(const json_t *closing)

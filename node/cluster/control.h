@@ -21,7 +21,7 @@ struct control_saving {
     char option[24];    /* "--kv f16" */
     double weights, kv; /* what is left of the bytes of both, 0 to 1 */
 };
-enum { CONTROL_MAX_SAVINGS = 4 };
+enum { CONTROL_MAX_SAVINGS = 5 };
 
 /* What control must know of a model to plan and schedule: a copy of model_info's numbers. */
 struct control_model {

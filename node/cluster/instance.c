@@ -178,6 +178,7 @@ static void send_prepare(struct control *c, struct instance *instance, uint32_t 
         p->n_layers = instance->model->n_layers;
         p->kv_type = (uint32_t)instance->form.kv_type;
         p->quantize = instance->form.quantize;
+        p->mapped = instance->form.mapped;
     }
     mesh_send(c, instance->stages[stage].link, message);
 }

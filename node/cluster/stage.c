@@ -207,7 +207,7 @@ void stage_load(struct control *c, struct mesh_link *link, const struct instance
         .n_ctx_tokens = p->n_ctx_tokens,
         .n_kv_blocks = p->n_kv_blocks,
         .max_rows = p->max_rows,
-        .form = {.kv_type = (enum kv_type)p->kv_type, .quantize = p->quantize},
+        .form = {.kv_type = (enum kv_type)p->kv_type, .quantize = p->quantize, .mapped = p->mapped},
     };
 }
 

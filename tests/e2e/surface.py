@@ -181,6 +181,7 @@ def commands(box, _folder):
           f"isas: {view['isas']}")
     for engine in view["engines"]:
         check(engine["available"] and all(speed["read_bytes_per_second"] > 0 and
+                                          speed["mapped_bytes_per_second"] > 0 and
                                           speed["flops_per_second"] > 0 for speed in engine["speed"]),
               f"engine: {engine}")
     forced = {"SKEIN_ISA": "generic"}

@@ -87,6 +87,8 @@ static void speeds_are_plausible(void **state)
         assert_int_equal(engine_measure((enum engine_kind)kind, 2, &speed), STATUS_OK);
         assert_true(speed.read_bytes_per_second > 1e8 && speed.read_bytes_per_second < 1e13);
         assert_true(speed.flops_per_second > 1e7 && speed.flops_per_second < 1e15);
+        assert_true(speed.mapped_bytes_per_second > 1e6 &&
+                    speed.mapped_bytes_per_second <= speed.read_bytes_per_second);
     }
 }
 

@@ -189,7 +189,7 @@ size_t node_instances(const struct node *node, struct instance_view *out, size_t
     memset(out, 0, sizeof *out);
     out->state = INSTANCE_READY;
     (void)snprintf(out->model, sizeof out->model, "tiny");
-    out->form = (struct model_form){.kv_type = KV_F16, .quantize = 12};
+    out->form = (struct model_form){.kv_type = KV_F16, .quantize = 12, .mapped = true};
     out->plan.n_stages = 1;
     out->plan.stages[0].layer_end = 6;
     (void)snprintf(out->stage_names[0], sizeof out->stage_names[0], "bridge");

@@ -165,11 +165,13 @@ static void the_heads_form_is_the_stages(void **state)
 
     message->prepare.kv_type = KV_Q8_0;
     message->prepare.quantize = 8;
+    message->prepare.mapped = true;
     rig_message(rig, link, message);
     sends(rig, link, MESSAGE_LOAD, &ref);
     spec = &rig_action(rig, ACTION_LOAD_SHARD, 0)->load_shard.spec;
     assert_int_equal(spec->form.kv_type, KV_Q8_0);
     assert_int_equal(spec->form.quantize, 8);
+    assert_true(spec->form.mapped);
     message = prepare_message(rig, 0x90, RIG_LAYER);
     message->prepare.instance.number++;
     message->prepare.kv_type = KV_TYPE_COUNT;

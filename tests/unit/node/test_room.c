@@ -235,11 +235,38 @@ static void smaller_forms_that_would_fit_are_told(void **state)
     assert_non_null(strstr(fault.text, ", or run it with --quantize q4_k ("));
     assert_null(strstr(fault.text, "q8_0"));
     assert_null(strstr(fault.text, "--kv"));
+    assert_null(strstr(fault.text, "--mapped"));
     rig_request(rig, 1, "toy");
     rig_model_opens(rig, RIG_MODEL, model);
     done = rig_action(rig, ACTION_DONE, 0);
     assert_non_null(done);
     assert_non_null(strstr(done->done.done.text, ", or run it with --quantize q4_k ("));
+}
+
+/* Weights in their file take no memory: the same model that there was no room for has a plan with
+ * the longest context, and the books hold what is left. */
+static void weights_in_their_file_need_no_room(void **state)
+{
+    struct rig *rig = *state;
+    struct control_model *model = toy();
+    struct control_plan_view view;
+    struct fault fault = {0};
+
+    model->n_savings = 1;
+    model->savings[0] = (struct control_saving){"--mapped", 0, 1};
+    assert_int_equal(control_plan(rig->control, model, PLAN_LATENCY, &view, &fault),
+                     STATUS_NO_ROOM);
+    assert_non_null(strstr(fault.text, ", or run it with --mapped ("));
+    for (uint32_t i = 0; i < model->n_layers; i++)
+        model->layer_bytes[i] = 0;
+    model->embed_bytes = model->head_bytes = 0;
+    assert_int_equal(control_plan(rig->control, model, PLAN_LATENCY, &view, &fault), STATUS_OK);
+    assert_int_equal(view.plan.n_stages, 1);
+    assert_true(view.plan.stages[0].decode_seconds > 0);
+    rig_request(rig, 1, "toy");
+    rig_model_opens(rig, RIG_MODEL, model);
+    assert_non_null(rig_action(rig, ACTION_LOAD_SHARD, 0));
+    assert_int_equal(control_reserved_bytes(rig->control), view.plan.stages[0].need_bytes);
 }
 
 static void the_form_of_the_head_goes_to_all_stages(void **state)
@@ -251,7 +278,7 @@ static void the_form_of_the_head_goes_to_all_stages(void **state)
     uint32_t link;
 
     (void)state;
-    options.form = (struct model_form){.kv_type = KV_F16, .quantize = 2};
+    options.form = (struct model_form){.kv_type = KV_F16, .quantize = 2, .mapped = true};
     rig_new(&rig, &rig_own, &options);
     link = rig_member(&rig, 0x90, &rig_other);
     rig_request(&rig, 1, "toy");
@@ -259,6 +286,7 @@ static void the_form_of_the_head_goes_to_all_stages(void **state)
     prepare = &rig_sent(&rig, link, MESSAGE_PREPARE)->prepare;
     assert_int_equal(prepare->kv_type, KV_F16);
     assert_int_equal(prepare->quantize, 2);
+    assert_true(prepare->mapped);
     assert_int_equal(control_instances(rig.control, &view, 1), 1);
     assert_int_equal(view.form.kv_type, KV_F16);
     rig_free(&rig);
@@ -276,6 +304,7 @@ int main(void)
         T(a_short_context_is_told_with_what_would_help),
         T(a_prompt_too_long_for_the_memory_is_told_with_what_would_help),
         T(smaller_forms_that_would_fit_are_told),
+        T(weights_in_their_file_need_no_room),
         T(the_form_of_the_head_goes_to_all_stages),
     };
 

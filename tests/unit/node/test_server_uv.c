@@ -165,6 +165,7 @@ static void test_views(void **state)
     has("\"layer_end\":6");
     has("\"kv\":\"f16\"");
     has("\"quantize\":\"Q4_K\"");
+    has("\"mapped\":true");
     assert_int_equal(ask("GET", "/skein/plan?model=tiny&objective=throughput", "", NULL), 200);
     has("\"tokens_per_second\":10.0");
     has("\"objective\":\"throughput\"");

@@ -110,6 +110,7 @@ static inline void fill_prepare(struct message_prepare *prepare)
     prepare->need_bytes = UINT64_MAX;
     prepare->kv_type = UINT32_MAX - 3;
     prepare->quantize = UINT32_MAX - 4;
+    prepare->mapped = true;
 }
 
 static inline void fill_submit(struct message_submit *submit)
