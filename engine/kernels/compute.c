@@ -114,15 +114,9 @@ enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
     return STATUS_OK;
 }
 
-/* Weights that are decoded for a product meet float activations, as float ones do. */
-static bool meets_floats(enum tensor_type type)
-{
-    return type_is_float(type) || !pack_has(type);
-}
-
 static void note_weight(struct compute *c, const struct weight *w)
 {
-    size_t *cols = meets_floats(w->matrix.type) ? &c->float_cols : &c->quant_cols;
+    size_t *cols = type_is_float(w->matrix.type) ? &c->float_cols : &c->quant_cols;
     if (w->matrix.n_cols > *cols)
         *cols = w->matrix.n_cols;
     c->uses_panels |= w->packed == NULL;
@@ -172,7 +166,7 @@ enum status weight_new(struct compute *compute, const struct matrix *matrix, str
         return STATUS_NO_MEMORY;
     w->matrix = *matrix;
     assert(matrix->n_cols % tensor_type_info((uint32_t)matrix->type)->block_values == 0);
-    if (compute->kind == ENGINE_NATIVE && pack_has(matrix->type)) {
+    if (compute->kind == ENGINE_NATIVE) {
         size_t n_groups = ((size_t)matrix->n_rows + GROUP_ROWS - 1) / GROUP_ROWS;
         w->packed_bytes = n_groups * GROUP_ROWS * matrix->row_bytes;
         w->packed = arena_take(&compute->arena, w->packed_bytes, &w->run);
@@ -204,7 +198,7 @@ struct making {
     struct weight *w;
     weight_rows *rows;
     void *ctx;
-    uint8_t *made; /* the rows as they are, where they have no interleaved form */
+    uint8_t *made; /* the rows as they are, for openblas */
 };
 
 /* A thread's panel has room for a group of rows in any type, and one of floats. */
@@ -243,7 +237,7 @@ enum status weight_make(struct compute *compute, const struct matrix *matrix, we
     w->matrix.data = NULL;
     uint8_t *made = NULL;
     size_t n_groups = ((size_t)matrix->n_rows + GROUP_ROWS - 1) / GROUP_ROWS;
-    if (compute->kind == ENGINE_NATIVE && pack_has(matrix->type)) {
+    if (compute->kind == ENGINE_NATIVE) {
         w->packed_bytes = n_groups * GROUP_ROWS * matrix->row_bytes;
         w->packed = arena_take(&compute->arena, w->packed_bytes, &w->run);
     } else {
@@ -353,7 +347,7 @@ static const void *acts_of(const struct job *job, enum tensor_type type, size_t 
 
 /* One group by way of a buffer: the last one, where it has fewer than 16 rows, and those of weights
  * that lie as in the file. Such a group is packed here as weight_new does it, so that the same
- * kernel sees the same bytes, or decoded to floats where its type has no other form. */
+ * kernel sees the same bytes. */
 static void buffered_group(const struct job *job, const struct product *p, size_t first_row,
                            size_t group, uint32_t thread)
 {
@@ -366,12 +360,7 @@ static void buffered_group(const struct job *job, const struct product *p, size_
     if (p->w->packed == NULL) {
         float *panel = job->c->panels + (size_t)thread * NATIVE_PANEL_ROWS * job->c->max_cols;
         weights = panel;
-        if (pack_has(type)) {
-            pack_group(m, (uint32_t)group, (uint8_t *)panel);
-        } else {
-            decode_group(m, (uint32_t)group, panel + GROUP_ROWS * m->n_cols, panel);
-            type = TENSOR_F32;
-        }
+        pack_group(m, (uint32_t)group, (uint8_t *)panel);
     }
     for (size_t r = 0; r < p->n; r += TILE_PIECE) {
         size_t n = p->n - r < TILE_PIECE ? p->n - r : TILE_PIECE;
@@ -434,7 +423,7 @@ static size_t find_sources(struct job *job)
             pieces += (p->n + TILE_PIECE - 1) / TILE_PIECE;
         }
         struct source *s = &job->sources[job->n_sources - 1];
-        bool is_float = meets_floats(p->w->matrix.type);
+        bool is_float = type_is_float(p->w->matrix.type);
         s->floats |= is_float;
         s->quants |= !is_float;
         job->source_of[i] = (uint8_t)(job->n_sources - 1);

@@ -28,8 +28,8 @@ struct compute {
     float *panels;   /* panel_rows(kind) · max_cols for each thread: weights decoded or packed */
 };
 
-/* Rows of decoded weights that a thread needs room for: openblas multiplies panels; native packs a
- * group, or decodes one of a type that has no kernel (and one row while it does). */
+/* Rows of floats that a thread needs room for: openblas multiplies panels of them; native packs a
+ * group of rows of any type, made from one of floats where they are made. */
 enum { BLAS_PANEL_ROWS = 64, NATIVE_PANEL_ROWS = GROUP_ROWS + 1 };
 
 /* gemm_blas.c */

@@ -94,11 +94,6 @@ static size_t blocks_of(const struct matrix *m)
     return m->n_cols / tensor_type_info((uint32_t)m->type)->block_values;
 }
 
-bool pack_has(enum tensor_type type)
-{
-    return layouts[type] != NULL;
-}
-
 /* Two blocks of 256 columns where a single one would leave the next off the cache lines. */
 static size_t blocks_of_strip(const struct matrix *m)
 {
@@ -131,6 +126,7 @@ struct place {
 static size_t places_of(enum tensor_type type, size_t n_blocks, struct place out[MAX_SEGMENTS])
 {
     const struct segment *segments = layouts[type];
+    assert(segments != NULL);
     struct strip strip = strip_of(segments);
     size_t head = 0, body = GROUP_ROWS * strip.head_bytes * n_blocks, n = 0;
     for (; segments[n].unit != 0; n++) {
@@ -285,20 +281,6 @@ void unpack_block(const struct matrix *m, const uint8_t *packed, uint32_t row, s
                               (size_t)(row % GROUP_ROWS) * s->unit;
         for (size_t u = 0; u < s->count; u++, from += (size_t)GROUP_ROWS * s->unit)
             unsort_unit(s, from, out + s->offset + u * s->unit);
-    }
-}
-
-void decode_group(const struct matrix *m, uint32_t group, float *row, float *out)
-{
-    size_t first = (size_t)group * GROUP_ROWS;
-    for (size_t r = 0; r < GROUP_ROWS; r++) {
-        if (first + r < m->n_rows)
-            tensor_decode(m->type, (const uint8_t *)m->data + (first + r) * m->row_bytes, row,
-                          m->n_cols);
-        else
-            memset(row, 0, m->n_cols * sizeof *row);
-        for (size_t k = 0; k < m->n_cols; k++)
-            out[k * GROUP_ROWS + r] = row[k];
     }
 }
 

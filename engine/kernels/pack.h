@@ -4,18 +4,13 @@
 /* Rows of a file's matrix into interleaved groups (table.h) and back. */
 #include "engine/kernels/table.h"
 
-/* Whether there is an interleaved form; other types stay as they are and are decoded for a product.
- */
-bool pack_has(enum tensor_type type);
-/* Writes group `group` of the matrix, GROUP_ROWS · row_bytes bytes; rows past the end become zeros.
+/* Every type that is run has an interleaved form (or keeps its blocks whole, side by side).
+ * Writes group `group` of the matrix, GROUP_ROWS · row_bytes bytes; rows past the end become zeros.
  */
 void pack_group(const struct matrix *matrix, uint32_t group, uint8_t *out);
 /* Block `block` of row `row` as it was in the file. */
 void unpack_block(const struct matrix *matrix, const uint8_t *packed, uint32_t row, size_t block,
                   uint8_t *out);
-/* Group `group` of a matrix of any type as interleaved floats, [n_cols][GROUP_ROWS]. row is scratch
- * of n_cols floats. */
-void decode_group(const struct matrix *matrix, uint32_t group, float *row, float *out);
 
 /* Drops the whole pages within the rows [first, first + count) of a matrix in a file mapping: they
  * come back from the file when they are touched. */
