@@ -87,14 +87,14 @@ void compute_touch(struct compute *compute);
 struct weight;
 enum status weight_new(struct compute *compute, const struct matrix *matrix,
                        struct weight **out) MUST_USE;
-/* The same without a copy: the bytes stay the caller's and are read for every product, each group of
- * rows being brought into the kernels' layout then, in a thread's scratch. Same results to the bit;
- * made for files that do not fit into memory. */
+/* The same without a copy: the bytes stay the caller's and are read for every product, each group
+ * of rows being brought into the kernels' layout then, in a thread's scratch. Same results to the
+ * bit; made for files that do not fit into memory. */
 enum status weight_borrow(struct compute *compute, const struct matrix *matrix,
                           struct weight **out) MUST_USE;
-/* The same as weight_new from rows that are made as they are packed; matrix->data is not used. rows writes rows
- * [first, first + n), n <= 16, to out, one behind the other; scratch has n_cols floats. It is
- * called from all threads at once. */
+/* The same as weight_new from rows that are made as they are packed; matrix->data is not used. rows
+ * writes rows [first, first + n), n <= 16, to out, one behind the other; scratch has n_cols floats.
+ * It is called from all threads at once. */
 typedef void weight_rows(void *ctx, uint32_t first, uint32_t n, float *scratch, void *out);
 enum status weight_make(struct compute *compute, const struct matrix *matrix, weight_rows *rows,
                         void *ctx, struct weight **out) MUST_USE;
