@@ -56,6 +56,8 @@ enum status file_map_open(const char *path, struct file_map *out, struct fault *
     (void)madvise(data, (size_t)st.st_size, MADV_RANDOM);
     out->data = data;
     out->size_bytes = (size_t)st.st_size;
+    out->fd = fd;
+    return STATUS_OK;
 out:
     close(fd);
     return status;
@@ -63,8 +65,10 @@ out:
 
 void file_map_close(struct file_map *map)
 {
-    if (map->data)
+    if (map->data) {
         munmap((void *)(uintptr_t)map->data, map->size_bytes);
+        close(map->fd);
+    }
     *map = (struct file_map){0};
 }
 
@@ -92,4 +96,10 @@ void file_map_willneed(const struct file_map *map, size_t offset, size_t n_bytes
 void file_map_forget(const struct file_map *map, size_t offset, size_t n_bytes)
 {
     file_map_advise(map, offset, n_bytes, MADV_DONTNEED);
+}
+
+void file_map_release(const struct file_map *map, size_t offset, size_t n_bytes)
+{
+    if (map->data && offset <= map->size_bytes && n_bytes <= map->size_bytes - offset)
+        (void)posix_fadvise(map->fd, (off_t)offset, (off_t)n_bytes, POSIX_FADV_DONTNEED);
 }

@@ -4,6 +4,8 @@
  * file has them (openblas). Of repacked ones the file's pages are dropped from this process once a
  * tensor is done, so that the resident memory never holds a matrix twice and its peak is the shard
  * plus one tensor; the largest, the embedding and the head, come first, while there is little else.
+ * Where memory has no room for both they leave the page cache as well; elsewhere they stay there,
+ * and the next load is a warm one.
  * Pages that are read in place are touched instead. The next layer is read ahead while one is
  * prepared. Where the form asks for it nothing is copied and nothing read: pages come as they are
  * used, and go when the system needs them. Norms and biases are small and are decoded to float32
@@ -19,7 +21,7 @@
 
 #include <assert.h>
 
-enum { PAGE_BYTES = 4096 }; /* the least there is */
+enum { PAGE_BYTES = 4096, /* the least there is */ CACHE_PIECE_BYTES = 2 << 20 };
 
 /* Which slots are multiplied as matrices, however many rows a file gives them; all others are
  * vectors. */
@@ -30,13 +32,32 @@ static const bool slot_is_matrix[SLOT_COUNT] = {
 #undef X
 };
 
-static void forget_bytes(void *model, const void *data, uint64_t n_bytes)
+/* The page cache has a file in pieces of up to 2 MB and drops none in part, so the end of what was
+ * released before goes along. */
+static void forget_bytes(void *of, const void *data, uint64_t n_bytes)
 {
-    size_t offset;
-    const struct file_map *map = model_map_of(model, data, &offset);
+    const struct shard *shard = of;
+    size_t offset, before;
+    const struct file_map *map = model_map_of(shard->model, data, &offset);
 
     if (map)
         file_map_forget(map, offset, (size_t)n_bytes);
+    if (!map || !shard->releases)
+        return;
+    before = offset < CACHE_PIECE_BYTES ? offset : CACHE_PIECE_BYTES;
+    file_map_release(map, offset - before, before + (size_t)n_bytes);
+}
+
+/* Whether memory cannot hold the weights twice, as copies and in the page cache. The system would
+ * find out by itself, but only once it is short of memory, and then it may swap out copies. */
+static bool memory_is_short(const struct shard *shard)
+{
+    struct shard_need need;
+    struct engine_box box;
+
+    engine_box(&box);
+    shard_need(shard->model, &shard->spec, &need);
+    return box.memory_available_bytes < 2 * need.weight_bytes + need.kv_bytes + need.scratch_bytes;
 }
 
 static void want_bytes(void *model, const void *data, uint64_t n_bytes)
@@ -59,9 +80,9 @@ static void touch_bytes(const void *data, size_t n_bytes)
         (void)at[n_bytes - 1];
 }
 
-static void forget_pages(const struct model *model, const struct gguf_tensor *tensor)
+static void forget_pages(struct shard *shard, const struct gguf_tensor *tensor)
 {
-    tensor_each_bytes(tensor, forget_bytes, (void *)(uintptr_t)model);
+    tensor_each_bytes(tensor, forget_bytes, shard);
 }
 
 static void want_pages(const struct model *model, const struct gguf_tensor *tensor)
@@ -141,7 +162,7 @@ static enum status load_one(struct shard *shard, const struct gguf_tensor *tenso
     if (used == stored)
         touch_bytes(stored, n_bytes);
     else
-        forget_bytes((void *)(uintptr_t)shard->model, stored, tensor_matrix_size(tensor));
+        forget_bytes(shard, stored, tensor_matrix_size(tensor));
     return STATUS_OK;
 }
 
@@ -154,7 +175,7 @@ static enum status load_matrix(struct shard *shard, const struct gguf_tensor *te
         want_pages(shard->model, tensor);
     status = load_one(shard, tensor, 0, out);
     if (!tensor_matrix_bytes(tensor, 0))
-        forget_pages(shard->model, tensor);
+        forget_pages(shard, tensor);
     return status;
 }
 
@@ -177,7 +198,7 @@ static enum status load_many(struct shard *shard, const struct gguf_tensor *tens
     for (uint64_t e = 0; e < tensor->dims[2] && !status; e++)
         status = load_one(shard, tensor, e, &weights[e]);
     if (!tensor_matrix_bytes(tensor, 0))
-        forget_pages(shard->model, tensor);
+        forget_pages(shard, tensor);
     return status;
 }
 
@@ -310,6 +331,7 @@ enum status shard_load(struct shard *shard)
     shard->layers = MEM_NEW_N(struct layer_weights, n);
     if (!shard->layers)
         return STATUS_NO_MEMORY;
+    shard->releases = memory_is_short(shard);
     if (n)
         read_ahead(shard, spec->layer_begin);
     status = load_ends(shard);

@@ -57,6 +57,7 @@ struct shard {
     struct shard_spec spec;
     struct compute *compute;
     const struct vector_ops *ops;
+    bool releases;                /* load.c: copied parts of the file leave the page cache */
     struct layer_weights *layers; /* [layer_end - layer_begin] */
     struct weight *token_embd;
     struct weight *separate_head; /* NULL where the head is the embedding */

@@ -6,7 +6,8 @@
 A model of random weights, about 200 MB. With --memory below that, the model is split over all three;
 then the peak resident memory of each node is at most its shard + KV + 64 MB, where shard and KV are
 counted from the file and the plan here, not asked of the program. With too little in all the request
-fails at once and its words have the numbers.
+fails at once and its words have the numbers. Who is told of --mapped and starts the node with it gets an
+answer, and the node's private memory is its KV + 64 MB.
 """
 import os
 import re
@@ -124,6 +125,23 @@ def too_little_in_all(cluster):
     return f"after {took:.2f} s: {words.strip()}"
 
 
+def from_the_file(cluster):
+    options = ["--model", model_path, "--memory", "100M", "--context", str(CONTEXT)]
+    node = cluster.start(0, *options)
+    node.ready()
+    code, _, words = node.prompt(name_of(), "w300", "--raw").finish(20)
+    assert code == 69 and "--mapped" in words, f"exit code {code}: {words}"
+    node.stop()
+    node = cluster.start(1, *options, "--mapped")
+    node.ready()
+    node.prompt(name_of(), "w300 w301 w302", "--raw", "--max-tokens", "8", "--seed", "3").good(120)
+    with open(f"/proc/{node.process.pid}/status", encoding="ascii") as file:
+        private = int(re.search(r"RssAnon:\s+(\d+) kB", file.read()).group(1)) << 10
+    kv = SHAPE["layers"] * 2 * SHAPE["kv-heads"] * SHAPE["head-dim"] * 4 * CONTEXT
+    assert private <= kv + SLACK, f"{private >> 20} MB private, KV {kv >> 20} MB"
+    return f"{private >> 20} MB private, KV {kv >> 20} MB"
+
+
 def main():
     global model_path
     enter_namespace()
@@ -133,7 +151,7 @@ def main():
         words = [word for key, value in SHAPE.items() for word in (f"--{key}", str(value))]
         subprocess.run([sys.argv[2], *words, "--tied", "yes", "--type", "Q4_0", "--out",
                         model_path], check=True)
-        run_cases([split_by_need, too_little_in_all])
+        run_cases([split_by_need, too_little_in_all, from_the_file])
 
 
 if __name__ == "__main__":

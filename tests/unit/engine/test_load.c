@@ -8,9 +8,14 @@
 
 #include <cmocka.h>
 #include <malloc.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include "engine/engine.h"
+#include "engine/file/map.h"
 
 static struct model *model;
 static float *hidden; /* [64, n_embd] */
@@ -221,6 +226,54 @@ static void test_mapped_weights_are_not_locked(void **state)
     assert_non_null(strstr(fault.text, "--mapped"));
 }
 
+/* Pages of a mapping that the page cache has. */
+static size_t cached_pages(const struct file_map *map)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = (map->size_bytes + page - 1) / page, sum = 0;
+    unsigned char *in = malloc(n);
+
+    assert_int_equal(mincore((void *)(uintptr_t)map->data, map->size_bytes, in), 0);
+    for (size_t i = 0; i < n; i++)
+        sum += in[i] & 1;
+    free(in);
+    return sum;
+}
+
+/* Where the folder is no disk's, the file has no other place than the cache. */
+static void test_released_pages_leave_the_cache(void **state)
+{
+    enum { N_BYTES = 1 << 20 };
+    char path[] = "test_load_XXXXXX";
+    int fd = mkstemp(path);
+    char *bytes = calloc(1, N_BYTES);
+    struct file_map map = {0};
+    struct statfs fs;
+    size_t sum = 0, before;
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, N_BYTES), N_BYTES);
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(fstatfs(fd, &fs), 0);
+    close(fd);
+    free(bytes);
+    assert_int_equal(file_map_open(path, &map, NULL), STATUS_OK);
+    unlink(path);
+    for (size_t i = 0; i < N_BYTES; i++)
+        sum += map.data[i];
+    before = cached_pages(&map);
+    file_map_forget(&map, 0, N_BYTES);
+    assert_int_equal(sum, 0);
+    assert_int_equal(cached_pages(&map), before);
+    file_map_release(&map, 1, N_BYTES); /* past the end: ignored */
+    assert_int_equal(cached_pages(&map), before);
+    file_map_release(&map, 0, N_BYTES);
+    if (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC)
+        assert_true(cached_pages(&map) <= before / 4);
+    assert_int_equal(map.data[N_BYTES - 1], 0);
+    file_map_close(&map);
+}
+
 struct told {
     uint64_t done, total;
     unsigned n;
@@ -281,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load_says_how_far_it_is),
         cmocka_unit_test(test_first_pass_takes_no_fault),
+        cmocka_unit_test(test_released_pages_leave_the_cache),
         cmocka_unit_test(test_mapped_weights),
         cmocka_unit_test(test_mapped_costs),
         cmocka_unit_test(test_mapped_and_quantized),
