@@ -53,7 +53,8 @@ INLINE void put_d(struct iq_block *out, size_t r, const uint8_t *half)
 INLINE void row_iq2_xxs(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    for (size_t j = 0; j < 8; j++) {
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
         const uint8_t *q = b + 2 + 8 * j;
         uint32_t signs = load_u32(q + 4);
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
@@ -65,7 +66,8 @@ INLINE void row_iq2_xxs(const uint8_t *restrict b, struct iq_block *restrict out
 INLINE void row_iq2_xs(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    for (size_t j = 0; j < 8; j++) {
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
         uint64_t q = load_u64(b + 2 + 8 * j);
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
             grid_iq2_xs[q >> 16 * l & 511] ^ flips_of_7[q >> (16 * l + 9) & 127];
@@ -76,7 +78,8 @@ INLINE void row_iq2_xs(const uint8_t *restrict b, struct iq_block *restrict out,
 INLINE void row_iq2_s(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    for (size_t j = 0; j < 8; j++) {
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
         const uint8_t *q = b + 2 + 4 * j;
         uint32_t high = (uint32_t)b[66 + j] << 8;
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
@@ -88,7 +91,8 @@ INLINE void row_iq2_s(const uint8_t *restrict b, struct iq_block *restrict out, 
 INLINE void row_iq3_xxs(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    for (size_t j = 0; j < 8; j++) {
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
         const uint8_t *q = b + 2 + 8 * j;
         uint32_t signs = load_u32(b + 66 + 4 * j);
         UNROLL for (size_t l = 0; l < 4; l++) out->words[4 * j + l][r] =
@@ -101,7 +105,8 @@ INLINE void row_iq3_xxs(const uint8_t *restrict b, struct iq_block *restrict out
 INLINE void row_iq3_s(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    for (size_t j = 0; j < 8; j++) {
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
         const uint8_t *q = b + 2 + 8 * j, *signs = b + 74 + 4 * j;
         uint32_t high = (uint32_t)b[66 + j] << 8;
         UNROLL for (size_t l = 0; l < 4; l++)
@@ -117,7 +122,8 @@ INLINE void row_iq3_s(const uint8_t *restrict b, struct iq_block *restrict out, 
 INLINE void row_iq1_s(const uint8_t *restrict b, struct iq_block *restrict out, size_t r)
 {
     put_d(out, r, b);
-    for (size_t j = 0; j < 8; j++) {
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
         const uint8_t *q = b + 2 + 4 * j;
         uint32_t word = load_u16(b + 34 + 2 * j), high = word << 8;
         uint32_t down = (word >> 15) * 0x88888888u;
@@ -144,7 +150,8 @@ INLINE void row_iq1_m(const uint8_t *restrict b, struct iq_block *restrict out, 
     uint16_t d =
         (uint16_t)((s >> 12 & 15) | (s >> 24 & 0xf0) | (s >> 36 & 0xf00) | (s >> 48 & 0xf000));
     memcpy(out->d + 2 * r, &d, 2);
-    for (size_t j = 0; j < 8; j++) {
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
         const uint8_t *q = b + 4 * j, *high = b + 32 + 2 * j;
         UNROLL for (size_t l = 0; l < 4; l++)
         {

@@ -86,6 +86,8 @@ static void iq_panel(const struct iq_form *form, iq_rows *rows, const uint8_t *w
         for (size_t g = 0; g < n_groups; g++)
             for (size_t k = 0; k < n_cols; k += IQ_COLS, at += GROUP_ROWS * form->block_bytes) {
                 struct iq_block w;
+                for (size_t i = 0; i < GROUP_ROWS * form->block_bytes; i += 64)
+                    __builtin_prefetch(at + GROUP_ROWS * form->block_bytes + i);
                 form->unpack(at, &w);
                 for (size_t r = first, nt; r < last; r += nt) {
                     nt = tile_rows(n - r, QUANT_TILE);
