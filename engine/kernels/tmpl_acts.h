@@ -71,7 +71,7 @@ INLINE void dot_rows(vi *sum, int rows, enum codes codes, const vi *c, int n, co
 }
 #elif DOT_ROWS > 1
 /* Register by register, the rows in turn: each waits for its own last sum only, and with one or two
- * rows there are two sums of each. One row after the other took 4 to 12 % longer. */
+ * rows there are two sums of each. One row after the other took up to 11 % longer. */
 INLINE void dot_rows(vi *sum, int rows, enum codes codes, const vi *c, int n, const uint8_t *x)
 {
     vi odd[DOT_ROWS];

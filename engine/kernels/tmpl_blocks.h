@@ -23,15 +23,16 @@ INLINE void walk_blocks(const struct panel *p, const uint8_t *rec, int nt, vf *a
 {
     struct block b = {.heads = p->weights, .sub = p->sub};
     size_t strip_blocks = STRIP_COLS / ACT_BLOCK;
+    int block_bytes = head_bytes + body_bytes; /* of the strip, a block's share is fetched ahead */
     for (size_t left = p->n_cols / ACT_BLOCK; left > 0; left -= b.strip) {
         b.strip = left < strip_blocks ? left : strip_blocks;
         touch_heads(b.heads, b.strip * (size_t)head_bytes, nt);
         b.body = b.heads + b.strip * (size_t)head_bytes + 4 * p->sub;
         for (b.at = 0; b.at < b.strip; b.at++, b.body += body_bytes, rec += ACT_BYTES * nt) {
-            fetch_ahead(b.body, body_bytes, 0, 1, nt);
+            fetch_ahead(b.heads + b.at * (size_t)block_bytes, block_bytes, 0, 1, nt);
             add(&b, rec, nt, acc);
         }
-        b.heads += b.strip * (size_t)(head_bytes + body_bytes);
+        b.heads += b.strip * (size_t)block_bytes;
     }
 }
 
