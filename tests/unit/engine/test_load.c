@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 #include <malloc.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -58,6 +59,13 @@ static enum status forward(struct shard *shard, uint32_t slot, uint32_t pos, uin
     return shard_forward(shard, rows, n, hidden);
 }
 
+/* TSan has memory of its own for all that is touched, which would be counted too. */
+#if defined __SANITIZE_THREAD__
+enum { MEMORY_IS_OURS = false };
+#else
+enum { MEMORY_IS_OURS = true };
+#endif
+
 static long faults_so_far(void)
 {
     struct rusage usage;
@@ -101,7 +109,7 @@ static void test_first_pass_takes_no_fault(void **state)
         spec.engine = engines[i];
         spec.n_threads = engines[i] == ENGINE_NATIVE ? 2 : 1;
         (void)faults_of_first_pass(&spec);
-        assert_in_range(faults_of_first_pass(&spec), 0, STACK_FAULTS);
+        assert_in_range(faults_of_first_pass(&spec), 0, MEMORY_IS_OURS ? STACK_FAULTS : LONG_MAX);
     }
 }
 
@@ -161,7 +169,8 @@ static void test_mapped_weights(void **state)
         assert_true(mapped.weight_bytes < copied.weight_bytes / 50);
         assert_int_equal(mapped.kv_bytes, copied.kv_bytes);
         took = run_measured(&spec);
-        assert_true(took < mapped.weight_bytes + mapped.kv_bytes + mapped.scratch_bytes);
+        assert_true(!MEMORY_IS_OURS ||
+                    took < mapped.weight_bytes + mapped.kv_bytes + mapped.scratch_bytes);
         assert_memory_equal(logits, expected, n_bytes);
     }
     free(expected);
