@@ -42,11 +42,14 @@ struct kernel_table {
     struct vector_ops ops;
 };
 
-/* The rows of the next tile where `left` rows are left. */
+/* The rows of the next tile where `left` rows are left: three go together, or they would take longer
+ * than four. */
 static inline size_t tile_rows(size_t left, size_t most)
 {
     if (left >= most)
         return most;
+    if (left == 3)
+        return 3;
     size_t rows = 1;
     while (rows * 2 <= left)
         rows *= 2;

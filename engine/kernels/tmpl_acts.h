@@ -44,7 +44,7 @@ enum { NO_BIAS = -1 };
 #elif !defined(DOT_ROWS)
 #define DOT_ROWS 1
 #endif
-#define AT_ONCE(nt) ((nt) < DOT_ROWS ? (nt) : DOT_ROWS)
+#define AT_ONCE(nt) ((nt) % DOT_ROWS == 0 ? DOT_ROWS : (nt) < DOT_ROWS ? (nt) : 1)
 
 INLINE vi start_of(enum codes codes, int bias, const uint8_t *rec, int nt, int t, int part)
 {

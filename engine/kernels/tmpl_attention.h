@@ -262,15 +262,10 @@ INLINE void mix_page(struct attend_tile *a, enum kv_type type, const uint8_t *va
     else                                                                                           \
         WITH_COUNT(step, KV_F32)
 
-static size_t block_queries(size_t left)
-{
-    return left == 3 ? 3 : tile_rows(left, ATTEND_BLOCK);
-}
-
 static void score_queries(struct attend_tile *a, enum kv_type type, const uint8_t *part)
 {
     for (size_t q = 0, count; q < a->n_queries; q += count) {
-        count = block_queries(a->n_queries - q);
+        count = tile_rows(a->n_queries - q, ATTEND_BLOCK);
         WITH_TYPE(score_page, type)
     }
 }
@@ -285,7 +280,7 @@ static void mix_queries(struct attend_tile *a, const uint8_t *part)
         if (a->from[q] == a->to[q])
             continue;
         for (size_t count; q < end; q += count) {
-            count = block_queries(end - q);
+            count = tile_rows(end - q, ATTEND_BLOCK);
             WITH_TYPE(mix_page, a->value_type)
         }
     }

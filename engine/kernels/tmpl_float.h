@@ -79,6 +79,7 @@ INLINE void float_tile(load_weight *load, size_t bytes, const uint8_t *w, size_t
         switch (nt) {                                                                              \
             FLOAT_LARGE(load, bytes)                                                               \
             FLOAT_CASE(load, bytes, 4, 2)                                                          \
+            FLOAT_CASE(load, bytes, 3, 2)                                                          \
             FLOAT_CASE(load, bytes, 2, 4)                                                          \
         default:                                                                                   \
             FLOAT_CASE(load, bytes, 1, 4)                                                          \

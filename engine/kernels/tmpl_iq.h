@@ -66,6 +66,7 @@ typedef void iq_rows(const struct iq_block *w, const struct iq_form *form, bool 
         switch (nt) {                                                                              \
             IQ_LARGE(halves)                                                                       \
             IQ_CASE(halves, 4)                                                                     \
+            IQ_CASE(halves, 3)                                                                     \
             IQ_CASE(halves, 2)                                                                     \
         default:                                                                                   \
             IQ_CASE(halves, 1)                                                                     \

@@ -110,6 +110,7 @@ static void quant_panel(tile_of_group *tile, struct panel p, size_t n_groups, co
         switch (nt) {                                                                              \
             LARGE_TILES(tile_##name)                                                               \
             TILE_CASE(tile_##name, 4)                                                              \
+            TILE_CASE(tile_##name, 3)                                                              \
             TILE_CASE(tile_##name, 2)                                                              \
         default:                                                                                   \
             TILE_CASE(tile_##name, 1)                                                              \
