@@ -59,8 +59,8 @@ static enum status forward(struct shard *shard, uint32_t slot, uint32_t pos, uin
     return shard_forward(shard, rows, n, hidden);
 }
 
-/* TSan has memory of its own for all that is touched, which would be counted too. */
-#if defined __SANITIZE_THREAD__
+/* A sanitizer has memory of its own for all that is touched, which would be counted too. */
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
 enum { MEMORY_IS_OURS = false };
 #else
 enum { MEMORY_IS_OURS = true };
