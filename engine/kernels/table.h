@@ -42,8 +42,8 @@ struct kernel_table {
     struct vector_ops ops;
 };
 
-/* The rows of the next tile where `left` rows are left: three go together, or they would take longer
- * than four. */
+/* The rows of the next tile where `left` rows are left: three go together, or they would take
+ * longer than four. */
 static inline size_t tile_rows(size_t left, size_t most)
 {
     if (left >= most)
