@@ -146,15 +146,14 @@ static void check_greedy(struct stages *stages, const struct reference *ref, dou
     free(logits);
 }
 
-/* Two stages use the weights where the file has them, the others a copy. */
-static void check_split(const struct model *model, uint32_t n_stages, const struct reference *ref,
-                        float *whole)
+static void check_split(const struct model *model, uint32_t n_stages, bool mapped,
+                        const struct reference *ref, float *whole)
 {
     struct stages_config config = {.engine = engine,
                                    .n_stages = n_stages,
                                    .n_threads = n_stages == 2 ? 2 : 1,
                                    .n_ctx_tokens = 256,
-                                   .form = {.mapped = n_stages == 2}};
+                                   .form = {.mapped = mapped}};
     size_t n = (size_t)ref->n_tokens * model_info(model)->n_vocab;
     float *logits = malloc(n * sizeof(float));
     struct stages stages;
@@ -197,7 +196,11 @@ static void test_case(void **state)
     read_reference(name, model_info(model)->n_vocab, &ref);
     whole = malloc((size_t)ref.n_tokens * model_info(model)->n_vocab * sizeof(float));
     for (uint32_t n = 1; n <= 3 && n <= model_info(model)->n_layers; n++)
-        check_split(model, n, &ref, whole);
+        check_split(model, n, false, &ref, whole);
+    /* Weights in their file give the same for every type and instruction set (test_matmul), so here
+     * one instruction set is enough for what the architectures do with them. */
+    if (!getenv("SKEIN_ISA") && model_info(model)->n_layers > 1)
+        check_split(model, 2, true, &ref, whole);
     free(whole);
     free(ref.logits);
     model_free(&model);
