@@ -20,6 +20,14 @@
 
 enum { MAX_CASES = 256, MAX_TOKENS = 128 };
 
+/* What one thread does is nothing to ThreadSanitizer: two stages have two threads each, and of the rest
+ * it runs what those are compared with. */
+#ifdef __SANITIZE_THREAD__
+enum { ONLY_THREADS = 1, MAX_STAGES = 2 };
+#else
+enum { ONLY_THREADS = 0, MAX_STAGES = 3 };
+#endif
+
 struct reference {
     uint32_t n_tokens;
     uint32_t tokens[MAX_TOKENS];
@@ -175,7 +183,8 @@ static void check_split(const struct model *model, uint32_t n_stages, bool mappe
         memcpy(whole, logits, n * sizeof(float));
     else if (engine == ENGINE_NATIVE)
         assert_memory_equal(logits, whole, n * sizeof(float));
-    check_greedy(&stages, ref, error, spread);
+    if (!ONLY_THREADS || config.n_threads > 1)
+        check_greedy(&stages, ref, error, spread);
     stages_close(&stages);
     free(logits);
 }
@@ -195,7 +204,7 @@ static void test_case(void **state)
         fail_msg("%s", fault.text);
     read_reference(name, model_info(model)->n_vocab, &ref);
     whole = malloc((size_t)ref.n_tokens * model_info(model)->n_vocab * sizeof(float));
-    for (uint32_t n = 1; n <= 3 && n <= model_info(model)->n_layers; n++)
+    for (uint32_t n = 1; n <= MAX_STAGES && n <= model_info(model)->n_layers; n++)
         check_split(model, n, false, &ref, whole);
     /* Weights in their file give the same for every type and instruction set (test_matmul), so here
      * one instruction set is enough for what the architectures do with them. */

@@ -16,6 +16,14 @@
 #include "engine/kernels/encode.h"
 #include "tests/model/stages.h"
 
+/* Threads share out the rows of one type as of another, so ThreadSanitizer, under which encoding takes
+ * minutes, sees one type of each kind of block. */
+#ifdef __SANITIZE_THREAD__
+enum { EVERY_TYPE = 0 };
+#else
+enum { EVERY_TYPE = 1 };
+#endif
+
 enum { N_TOKENS = 16 };
 
 static char folder[] = "/tmp/skein-quantize-XXXXXX";
@@ -89,6 +97,8 @@ static void test_same_bits(void **state)
     for (uint32_t t = 1; t < TENSOR_TYPE_LIMIT; t++) {
         if (!tensor_encodes((enum tensor_type)t))
             continue;
+        if (!EVERY_TYPE && t != TENSOR_F16 && t != TENSOR_Q4_0 && t != TENSOR_Q4_K)
+            continue;
         same_bits(plain, tensor_type_info(t)->name, ENGINE_NATIVE);
         /* no layout of its own: one type of plain blocks and one of super-blocks tell all */
         if (t == TENSOR_Q4_0 || t == TENSOR_Q4_K)
@@ -122,7 +132,8 @@ static void test_same_bits_recorded(void **state)
         snprintf(path, sizeof path, "%s/%s", root, names[i]);
         model = model_at(path);
         same_bits(model, "Q8_0", ENGINE_NATIVE);
-        same_bits(model, "Q4_0", ENGINE_NATIVE);
+        if (EVERY_TYPE)
+            same_bits(model, "Q4_0", ENGINE_NATIVE);
         model_free(&model);
     }
 }
