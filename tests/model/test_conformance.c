@@ -20,8 +20,8 @@
 
 enum { MAX_CASES = 256, MAX_TOKENS = 128 };
 
-/* What one thread does is nothing to ThreadSanitizer: two stages have two threads each, and of the rest
- * it runs what those are compared with. */
+/* What one thread does is nothing to ThreadSanitizer: two stages have two threads each, and of the
+ * rest it runs what those are compared with. */
 #ifdef __SANITIZE_THREAD__
 enum { ONLY_THREADS = 1, MAX_STAGES = 2 };
 #else

@@ -16,8 +16,8 @@
 #include "engine/kernels/encode.h"
 #include "tests/model/stages.h"
 
-/* Threads share out the rows of one type as of another, so ThreadSanitizer, under which encoding takes
- * minutes, sees one type of each kind of block. */
+/* Threads share out the rows of one type as of another, so ThreadSanitizer, under which encoding
+ * takes minutes, sees one type of each kind of block. */
 #ifdef __SANITIZE_THREAD__
 enum { EVERY_TYPE = 0 };
 #else
