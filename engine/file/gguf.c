@@ -286,6 +286,8 @@ static enum status tensor_measure(struct gguf_tensor *tensor, struct fault *faul
             tensor->n_values > INT64_MAX)
             return tensor_fault(fault, STATUS_LIMIT, tensor, "has a shape that overflows");
     }
+    if (tensor->type == TENSOR_BF16_DOT)
+        return tensor_fault(fault, STATUS_FORMAT, tensor, "has a type that no file can have");
     if (!info->name)
         return STATUS_OK;
     if (tensor->dims[0] % info->block_values)

@@ -84,7 +84,7 @@ uint64_t compute_scratch_bytes(enum engine_kind kind, size_t max_rows, size_t ma
     uint64_t panels = (uint64_t)panel_rows(kind) * ASSUMED_THREADS * max_cols * sizeof(float);
     if (kind != ENGINE_NATIVE)
         return panels;
-    return panels + (uint64_t)max_rows * max_cols * sizeof(float) +
+    return panels + (uint64_t)max_rows * float_row(max_cols) * sizeof(float) +
            quant_scratch(max_rows, max_cols);
 }
 
@@ -97,7 +97,7 @@ enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
     size_t rows = max_rows > c->max_rows ? max_rows : c->max_rows;
     size_t cols = max_cols > c->max_cols ? max_cols : c->max_cols;
     size_t n_floats, n_panels = panel_rows(c->kind) * pool_threads(c->pool);
-    if (__builtin_mul_overflow(rows, cols, &n_floats) ||
+    if (__builtin_mul_overflow(rows, float_row(cols), &n_floats) ||
         __builtin_mul_overflow(n_panels, cols, &n_panels))
         return STATUS_NO_MEMORY;
     scratch_free(c);
@@ -116,7 +116,8 @@ enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
 
 static void note_weight(struct compute *c, const struct weight *w)
 {
-    size_t *cols = type_is_float(w->matrix.type) ? &c->float_cols : &c->quant_cols;
+    bool quantised = !type_is_float(w->matrix.type) && w->matrix.type != TENSOR_BF16_DOT;
+    size_t *cols = quantised ? &c->quant_cols : &c->float_cols;
     if (w->matrix.n_cols > *cols)
         *cols = w->matrix.n_cols;
     c->uses_panels |= w->packed == NULL;
@@ -137,7 +138,7 @@ void compute_touch(struct compute *c)
     if (c->kind == ENGINE_NATIVE) {
         size_t floats = c->float_cols < cols ? c->float_cols : cols;
         size_t quants = c->quant_cols < cols ? c->quant_cols : cols;
-        pages_touch(c->floats, rows * floats * sizeof(float));
+        pages_touch(c->floats, rows * float_row(floats) * sizeof(float));
         pages_touch(c->quants, (size_t)quant_scratch(rows, quants));
     }
     if (c->uses_panels)
@@ -293,8 +294,8 @@ void weight_row(const struct weight *w, uint32_t row, float *out)
 struct source {
     const float *x;
     size_t ldx, n, first_row;
-    size_t first_piece; /* pieces of TILE_PIECE rows, which tiles never straddle */
-    bool quants, floats;
+    size_t first_piece;           /* pieces of TILE_PIECE rows, which tiles never straddle */
+    bool quants, floats, rounded; /* the last two never together */
 };
 
 struct job {
@@ -315,12 +316,11 @@ static void prepare_rows(const struct job *job, const struct source *s, size_t f
         table->quantize(s->x + r * s->ldx, s->ldx, nt, job->n_cols,
                         job->c->quants + quant_scratch(s->first_row + r, job->n_cols));
     }
-    for (size_t r = first; s->floats && r < last; r += nt) {
+    float_records *records = s->rounded ? table->round : table->copy;
+    for (size_t r = first; (s->floats || s->rounded) && r < last; r += nt) {
         nt = tile_rows(s->n - r, table->float_tile);
-        float *tile = job->c->floats + (s->first_row + r) * job->n_cols;
-        for (size_t k = 0; k < job->n_cols; k++)
-            for (size_t t = 0; t < nt; t++)
-                tile[k * nt + t] = s->x[(r + t) * s->ldx + k];
+        records(s->x + r * s->ldx, s->ldx, nt, job->n_cols,
+                job->c->floats + (s->first_row + r) * float_row(job->n_cols));
     }
 }
 
@@ -340,8 +340,8 @@ static void prepare_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
 
 static const void *acts_of(const struct job *job, enum tensor_type type, size_t row)
 {
-    if (type_is_float(type))
-        return job->c->floats + row * job->n_cols;
+    if (type_is_float(type) || type == TENSOR_BF16_DOT)
+        return job->c->floats + row * float_row(job->n_cols);
     return job->c->quants + quant_scratch(row, job->n_cols);
 }
 
@@ -423,9 +423,11 @@ static size_t find_sources(struct job *job)
             pieces += (p->n + TILE_PIECE - 1) / TILE_PIECE;
         }
         struct source *s = &job->sources[job->n_sources - 1];
-        bool is_float = type_is_float(p->w->matrix.type);
-        s->floats |= is_float;
-        s->quants |= !is_float;
+        enum tensor_type type = p->w->matrix.type;
+        s->floats |= type_is_float(type);
+        s->rounded |= type == TENSOR_BF16_DOT;
+        s->quants |= !type_is_float(type) && type != TENSOR_BF16_DOT;
+        assert(!s->floats || !s->rounded);
         job->source_of[i] = (uint8_t)(job->n_sources - 1);
     }
     assert(rows <= job->c->max_rows && job->n_cols <= job->c->max_cols);
@@ -453,17 +455,32 @@ static void native_products(struct compute *c, const struct product *products, s
     pool_run(c->pool, units, threads == 1 ? units : (chunk > 0 ? chunk : 1), run_units, &job);
 }
 
+/* Floats as they are and rounded ones lie in the same scratch. */
+static bool floats_differ(const struct product *products, size_t n_products)
+{
+    bool floats = false, rounded = false;
+    for (size_t i = 0; i < n_products; i++) {
+        floats |= type_is_float(products[i].w->matrix.type);
+        rounded |= products[i].w->matrix.type == TENSOR_BF16_DOT;
+    }
+    return floats && rounded;
+}
+
 void compute_matmul_each(struct compute *c, const struct product *products, size_t n_products)
 {
     assert(n_products <= COMPUTE_MAX_PRODUCTS);
     if (n_products == 0)
         return;
-    if (c->kind == ENGINE_NATIVE) {
+    if (c->kind == ENGINE_NATIVE && !floats_differ(products, n_products)) {
         native_products(c, products, n_products);
         return;
     }
-    for (size_t i = 0; i < n_products; i++)
-        blas_product(c, &products[i]);
+    for (size_t i = 0; i < n_products; i++) {
+        if (c->kind == ENGINE_NATIVE)
+            native_products(c, &products[i], 1);
+        else
+            blas_product(c, &products[i]);
+    }
 }
 
 void compute_matmul_many(struct compute *c, const struct weight *const *w, size_t n_weights,

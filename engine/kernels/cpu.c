@@ -26,6 +26,7 @@ static const struct {
     [ISA_AVX_VNNI] = {"avx-vnni", "AVX-VNNI"},
     [ISA_AVX512] = {"avx512", "AVX-512"},
     [ISA_AVX512_VNNI] = {"avx512-vnni", "AVX-512 VNNI"},
+    [ISA_AVX512_BF16] = {"avx512-bf16", "AVX-512 VNNI and BF16"},
     [ISA_NEON] = {"neon", "NEON"},
     [ISA_NEON_DOT] = {"neon-dotprod", "NEON dotprod"},
     [ISA_NEON_I8MM] = {"neon-i8mm", "NEON i8mm"},
@@ -66,6 +67,9 @@ bool cpu_has(enum isa isa)
         return avx512;
     case ISA_AVX512_VNNI:
         return avx512 && bits_set(c7, bit_AVX512VNNI);
+    case ISA_AVX512_BF16: /* leaf 7, subleaf 1: eax bit 5 */
+        return avx512 && bits_set(c7, bit_AVX512VNNI) && __get_cpuid_count(7, 1, &a, &b, &c, &d) &&
+               bits_set(a, 1u << 5);
     default:
         return false;
     }
@@ -131,7 +135,7 @@ enum status isa_choose(enum isa *out, struct fault *fault)
     }
     return fault_set(fault, STATUS_INVALID,
                      "SKEIN_ISA=%.32s is not one of generic, avx2, avx-vnni, avx512, avx512-vnni, "
-                     "neon, neon-dotprod, neon-i8mm",
+                     "avx512-bf16, neon, neon-dotprod, neon-i8mm",
                      forced);
 }
 

@@ -11,6 +11,7 @@ enum isa {
     ISA_AVX_VNNI,
     ISA_AVX512,
     ISA_AVX512_VNNI,
+    ISA_AVX512_BF16, /* and VNNI */
     ISA_NEON,
     ISA_NEON_DOT,
     ISA_NEON_I8MM,

@@ -16,6 +16,8 @@ const struct kernel_table *kernel_table_of(enum isa isa)
         return &kernels_avx512;
     case ISA_AVX512_VNNI:
         return &kernels_avx512_vnni;
+    case ISA_AVX512_BF16:
+        return &kernels_avx512_bf16;
 #elif defined(__aarch64__)
     case ISA_NEON:
         return &kernels_neon;

@@ -22,23 +22,6 @@ static void store_u16(uint8_t *p, uint16_t v)
     p[1] = (uint8_t)(v >> 8);
 }
 
-static uint32_t float_bits(float v)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &v, sizeof bits);
-    return bits;
-}
-
-static uint16_t float_to_bfloat(float v)
-{
-    uint32_t bits = float_bits(v);
-
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)(bits >> 16 | 64);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 static void encode_f32(const float *x, uint8_t *out)
 {
     memcpy(out, x, 4);
@@ -51,7 +34,13 @@ static void encode_f16(const float *x, uint8_t *out)
 
 static void encode_bf16(const float *x, uint8_t *out)
 {
-    store_u16(out, float_to_bfloat(*x));
+    store_u16(out, bfloat_of(*x));
+}
+
+static void encode_bf16_dot(const float *x, uint8_t *out)
+{
+    encode_bf16(x, out);
+    encode_bf16(x + 1, out + 2);
 }
 
 /* ---------------------------------------------------------------- blocks of 32 */
@@ -164,10 +153,13 @@ static void encode_q5_1(const float *x, uint8_t *out)
 typedef void encode_block(const float *values, uint8_t *out);
 
 static encode_block *const encoders[TENSOR_TYPE_LIMIT] = {
-    [TENSOR_F32] = encode_f32,   [TENSOR_F16] = encode_f16,   [TENSOR_BF16] = encode_bf16,
-    [TENSOR_Q8_0] = encode_q8_0, [TENSOR_Q4_0] = encode_q4_0, [TENSOR_Q4_1] = encode_q4_1,
-    [TENSOR_Q5_0] = encode_q5_0, [TENSOR_Q5_1] = encode_q5_1, [TENSOR_Q4_K] = encode_q4_k,
-    [TENSOR_Q5_K] = encode_q5_k, [TENSOR_Q6_K] = encode_q6_k, [TENSOR_IQ4_NL] = encode_iq4_nl,
+    [TENSOR_F32] = encode_f32,           [TENSOR_F16] = encode_f16,
+    [TENSOR_BF16] = encode_bf16,         [TENSOR_Q8_0] = encode_q8_0,
+    [TENSOR_Q4_0] = encode_q4_0,         [TENSOR_Q4_1] = encode_q4_1,
+    [TENSOR_Q5_0] = encode_q5_0,         [TENSOR_Q5_1] = encode_q5_1,
+    [TENSOR_Q4_K] = encode_q4_k,         [TENSOR_Q5_K] = encode_q5_k,
+    [TENSOR_Q6_K] = encode_q6_k,         [TENSOR_IQ4_NL] = encode_iq4_nl,
+    [TENSOR_BF16_DOT] = encode_bf16_dot,
 };
 
 bool tensor_encodes(enum tensor_type type)

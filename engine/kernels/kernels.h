@@ -43,12 +43,13 @@ enum tensor_type {
     TENSOR_NVFP4 = 40,
     TENSOR_Q1_0 = 41,
     TENSOR_Q2_0 = 42,
+    TENSOR_BF16_DOT = 63, /* ours, in no file: BF16 for products with activations rounded to it */
     TENSOR_TYPE_LIMIT = 64
 };
 
 struct tensor_type_info {
     const char *name;      /* "Q4_K"; NULL for a number that is not a type */
-    uint32_t block_values; /* values of a block: 1, 32, 64, 128, 256 */
+    uint32_t block_values; /* values of a block: 1, 2, 32, 64, 128, 256 */
     uint32_t block_bytes;
     bool runnable; /* there are kernels for it */
 };

@@ -42,6 +42,7 @@ enum { HEAD, BODY, NO_NAN, BITS, PAIRS = 5 };
         Q6_UNIT(half, 5), Q6_UNIT(half, 6), Q6_UNIT(half, 7)
 static const struct segment float_4[] = {{0, 4, 1, BODY}, {0}};
 static const struct segment float_2[] = {{0, 2, 1, BODY}, {0}};
+static const struct segment pairs_2[] = {{0, 4, 1, BODY}, {0}};
 static const struct segment q4_0[] = {{0, 2, 1, HEAD}, {2, 4, 4, BODY}, {0}};
 static const struct segment q4_1[] = {{0, 2, 1, HEAD}, {2, 2, 1, HEAD}, {4, 4, 4, BODY}, {0}};
 static const struct segment q5_0[] = {{0, 2, 1, HEAD}, {2, 4, 1, BITS}, {6, 4, 4, BODY}, {0}};
@@ -77,16 +78,16 @@ static const struct segment iq1_s[] = {{0, 50, 1, BODY}, {0}};
 static const struct segment iq1_m[] = {{0, 56, 1, BODY}, {0}};
 
 static const struct segment *const layouts[TENSOR_TYPE_LIMIT] = {
-    [TENSOR_F32] = float_4,     [TENSOR_F16] = float_2,   [TENSOR_BF16] = float_2,
-    [TENSOR_Q4_0] = q4_0,       [TENSOR_Q4_1] = q4_1,     [TENSOR_Q5_0] = q5_0,
-    [TENSOR_Q5_1] = q5_1,       [TENSOR_Q8_0] = q8_0,     [TENSOR_IQ4_NL] = q4_0,
-    [TENSOR_MXFP4] = mxfp4,     [TENSOR_Q2_K] = q2_k,     [TENSOR_Q3_K] = q3_k,
-    [TENSOR_Q4_K] = q4_k,       [TENSOR_Q5_K] = q5_k,     [TENSOR_Q6_K] = q6_k,
-    [TENSOR_IQ4_XS] = iq4_xs,   [TENSOR_TQ1_0] = tq1_0,   [TENSOR_TQ2_0] = tq2_0,
-    [TENSOR_NVFP4] = nvfp4,     [TENSOR_Q1_0] = q1_0,     [TENSOR_Q2_0] = q2_0,
-    [TENSOR_IQ2_XXS] = iq2_xxs, [TENSOR_IQ2_XS] = iq2_xs, [TENSOR_IQ2_S] = iq2_s,
-    [TENSOR_IQ3_XXS] = iq3_xxs, [TENSOR_IQ3_S] = iq3_s,   [TENSOR_IQ1_S] = iq1_s,
-    [TENSOR_IQ1_M] = iq1_m,
+    [TENSOR_F32] = float_4,     [TENSOR_F16] = float_2,      [TENSOR_BF16] = float_2,
+    [TENSOR_Q4_0] = q4_0,       [TENSOR_Q4_1] = q4_1,        [TENSOR_Q5_0] = q5_0,
+    [TENSOR_Q5_1] = q5_1,       [TENSOR_Q8_0] = q8_0,        [TENSOR_IQ4_NL] = q4_0,
+    [TENSOR_MXFP4] = mxfp4,     [TENSOR_Q2_K] = q2_k,        [TENSOR_Q3_K] = q3_k,
+    [TENSOR_Q4_K] = q4_k,       [TENSOR_Q5_K] = q5_k,        [TENSOR_Q6_K] = q6_k,
+    [TENSOR_IQ4_XS] = iq4_xs,   [TENSOR_TQ1_0] = tq1_0,      [TENSOR_TQ2_0] = tq2_0,
+    [TENSOR_NVFP4] = nvfp4,     [TENSOR_Q1_0] = q1_0,        [TENSOR_Q2_0] = q2_0,
+    [TENSOR_IQ2_XXS] = iq2_xxs, [TENSOR_IQ2_XS] = iq2_xs,    [TENSOR_IQ2_S] = iq2_s,
+    [TENSOR_IQ3_XXS] = iq3_xxs, [TENSOR_IQ3_S] = iq3_s,      [TENSOR_IQ1_S] = iq1_s,
+    [TENSOR_IQ1_M] = iq1_m,     [TENSOR_BF16_DOT] = pairs_2,
 };
 
 static size_t blocks_of(const struct matrix *m)

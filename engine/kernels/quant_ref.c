@@ -31,6 +31,12 @@ static void decode_bf16(const uint8_t *block, float *out)
     *out = bfloat_to_float(load_u16(block));
 }
 
+static void decode_bf16_dot(const uint8_t *block, float *out)
+{
+    decode_bf16(block, out);
+    decode_bf16(block + 2, out + 1);
+}
+
 /* 32 values, low nibbles first, then high ones. */
 static void decode_q4_0(const uint8_t *b, float *out)
 {
@@ -204,20 +210,21 @@ static void decode_q6_k(const uint8_t *b, float *out)
 }
 
 static decode_block *const decoders[TENSOR_TYPE_LIMIT] = {
-    [TENSOR_F32] = decode_f32,         [TENSOR_F16] = decode_f16,
-    [TENSOR_BF16] = decode_bf16,       [TENSOR_Q4_0] = decode_q4_0,
-    [TENSOR_Q4_1] = decode_q4_1,       [TENSOR_Q5_0] = decode_q5_0,
-    [TENSOR_Q5_1] = decode_q5_1,       [TENSOR_Q8_0] = decode_q8_0,
-    [TENSOR_Q2_K] = decode_q2_k,       [TENSOR_Q3_K] = decode_q3_k,
-    [TENSOR_Q4_K] = decode_q4_k,       [TENSOR_Q5_K] = decode_q5_k,
-    [TENSOR_Q6_K] = decode_q6_k,       [TENSOR_IQ4_NL] = decode_iq4_nl,
-    [TENSOR_IQ4_XS] = decode_iq4_xs,   [TENSOR_MXFP4] = decode_mxfp4,
-    [TENSOR_IQ2_XXS] = decode_iq2_xxs, [TENSOR_IQ2_XS] = decode_iq2_xs,
-    [TENSOR_IQ2_S] = decode_iq2_s,     [TENSOR_IQ3_XXS] = decode_iq3_xxs,
-    [TENSOR_IQ3_S] = decode_iq3_s,     [TENSOR_IQ1_S] = decode_iq1_s,
-    [TENSOR_IQ1_M] = decode_iq1_m,     [TENSOR_TQ1_0] = decode_tq1_0,
-    [TENSOR_TQ2_0] = decode_tq2_0,     [TENSOR_NVFP4] = decode_nvfp4,
-    [TENSOR_Q1_0] = decode_q1_0,       [TENSOR_Q2_0] = decode_q2_0,
+    [TENSOR_F32] = decode_f32,           [TENSOR_F16] = decode_f16,
+    [TENSOR_BF16] = decode_bf16,         [TENSOR_Q4_0] = decode_q4_0,
+    [TENSOR_Q4_1] = decode_q4_1,         [TENSOR_Q5_0] = decode_q5_0,
+    [TENSOR_Q5_1] = decode_q5_1,         [TENSOR_Q8_0] = decode_q8_0,
+    [TENSOR_Q2_K] = decode_q2_k,         [TENSOR_Q3_K] = decode_q3_k,
+    [TENSOR_Q4_K] = decode_q4_k,         [TENSOR_Q5_K] = decode_q5_k,
+    [TENSOR_Q6_K] = decode_q6_k,         [TENSOR_IQ4_NL] = decode_iq4_nl,
+    [TENSOR_IQ4_XS] = decode_iq4_xs,     [TENSOR_MXFP4] = decode_mxfp4,
+    [TENSOR_IQ2_XXS] = decode_iq2_xxs,   [TENSOR_IQ2_XS] = decode_iq2_xs,
+    [TENSOR_IQ2_S] = decode_iq2_s,       [TENSOR_IQ3_XXS] = decode_iq3_xxs,
+    [TENSOR_IQ3_S] = decode_iq3_s,       [TENSOR_IQ1_S] = decode_iq1_s,
+    [TENSOR_IQ1_M] = decode_iq1_m,       [TENSOR_TQ1_0] = decode_tq1_0,
+    [TENSOR_TQ2_0] = decode_tq2_0,       [TENSOR_NVFP4] = decode_nvfp4,
+    [TENSOR_Q1_0] = decode_q1_0,         [TENSOR_Q2_0] = decode_q2_0,
+    [TENSOR_BF16_DOT] = decode_bf16_dot,
 };
 
 void tensor_decode(enum tensor_type type, const void *blocks, float *out, size_t n_values)

@@ -60,6 +60,16 @@ static inline float bfloat_to_float(uint16_t h)
     return f;
 }
 
+/* To the nearest, ties to even; what is not a number stays so. */
+static inline uint16_t bfloat_of(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 64);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 static inline uint16_t load_u16(const uint8_t *p)
 {
     return (uint16_t)(p[0] | p[1] << 8);

@@ -16,8 +16,10 @@
  * columns become int8 with a float scale (ACT_BLOCK); a tile is one record per 32 columns, of
  *   int8 q[nt][32] · float scale[nt] · int32 minus_sum[nt] · int32 minus_sum_low[nt] ·
  *   int32 minus_sum_high[nt] · float scaled_sum[nt]
- * where the sums run over q, over its first and its last 16. For float weights a tile is the
- * transposed rows, float x[n_cols][nt]. */
+ * where the sums run over q, over its first and its last 16. For float weights a tile has a record
+ * of FLOAT_BYTES in each row for every 16 columns, float x[nt][16]. Weights in BF16_DOT want x
+ * rounded to bfloat16: as floats in such records too, or, for instructions that take bfloat16, in
+ * records of 32 columns, uint16 x[nt][32]. */
 #include "engine/kernels/cpu.h"
 #include "engine/kernels/kernels.h"
 
@@ -26,7 +28,9 @@ enum {
     STRIP_COLS = 256,
     ACT_BLOCK = 32,
     ACT_BYTES = 52, /* of a record and row */
-    TILE_PIECE = 48 /* a multiple of every kernel's largest tile */
+    FLOAT_COLS = 16,
+    FLOAT_BYTES = 64, /* of a record and row */
+    TILE_PIECE = 48   /* a multiple of every kernel's largest tile */
 };
 
 /* y[n, 16 · n_groups] for whole groups; acts is all tiles of the n rows. */
@@ -34,10 +38,12 @@ typedef void panel_kernel(const uint8_t *weights, size_t n_groups, size_t n_cols
                           size_t n, float *y, size_t ldy);
 /* One tile of nt rows. */
 typedef void quantize_tile(const float *x, size_t ldx, size_t nt, size_t n_cols, uint8_t *out);
+typedef void float_records(const float *x, size_t ldx, size_t nt, size_t n_cols, float *out);
 
 struct kernel_table {
     uint32_t quant_tile, float_tile; /* most rows of a tile */
     quantize_tile *quantize;
+    float_records *copy, *round; /* to records of floats, and for BF16_DOT */
     panel_kernel *panel[TENSOR_TYPE_LIMIT];
     struct vector_ops ops;
 };
@@ -59,7 +65,7 @@ static inline size_t tile_rows(size_t left, size_t most)
 extern const struct kernel_table kernels_generic;
 #if defined(__x86_64__)
 extern const struct kernel_table kernels_avx2, kernels_avx_vnni, kernels_avx512,
-    kernels_avx512_vnni;
+    kernels_avx512_vnni, kernels_avx512_bf16;
 #elif defined(__aarch64__)
 extern const struct kernel_table kernels_neon, kernels_neon_dot, kernels_neon_i8mm;
 #endif
@@ -70,6 +76,12 @@ const struct kernel_table *kernel_table_of(enum isa isa);
 static inline bool type_is_float(enum tensor_type type)
 {
     return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
+}
+
+/* Floats of a row of x in tiles of floats. */
+static inline size_t float_row(size_t n_cols)
+{
+    return (n_cols + FLOAT_COLS - 1) / FLOAT_COLS * FLOAT_COLS;
 }
 
 #endif

@@ -1,9 +1,13 @@
 /* Products of float weights (F32, F16, BF16) with float activations, in float32 fused
- * multiply-adds.
+ * multiply-adds; and of BF16_DOT, whose activations are rounded to bfloat16 as its weights are.
  *
  * A lane is a weight row and its sum runs over the columns in order. Several groups of rows go side
  * by side, so that there are always enough independent sums to keep the multiply-add units busy: a
- * sum's next addition waits for the one before. Included after simd_*.h and tmpl_quant.h. */
+ * sum's next addition waits for the one before. A row's values for 16 columns lie together in a
+ * record, so that a tile is made by copying and its rows are read at constant distances. Included
+ * after simd_*.h and tmpl_quant.h. */
+
+typedef vf load_weight(const uint8_t *p);
 
 INLINE vf weight_f32(const uint8_t *p)
 {
@@ -22,80 +26,196 @@ INLINE vf weight_bf16(const uint8_t *p)
     return vf_bfloat(p);
 }
 
-/* ng groups, nt rows of x; x is float [n_cols][nt]. */
-#define FLOAT_CASE(load, bytes, count, groups)                                                     \
-    case count:                                                                                    \
-        for (; n_groups >= (groups); n_groups -= (groups)) {                                       \
-            float_tile(load, bytes, w, stride, n_cols, x, count, groups, y, ldy);                  \
-            w += (groups)*stride;                                                                  \
-            y += (groups)*GROUP_ROWS;                                                              \
-        }                                                                                          \
-        for (; n_groups > 0; n_groups--, w += stride, y += GROUP_ROWS)                             \
-            float_tile(load, bytes, w, stride, n_cols, x, count, 1, y, ldy);                       \
-        break;
+/* What a tile multiplies. */
+struct float_part {
+    const uint8_t *w; /* a group; the next is `stride` bytes on */
+    size_t stride, n_cols;
+    const float *x; /* records */
+    float *y;
+    size_t ldy;
+    bool begins; /* sums begin at 0, not where the columns before have left them in y */
+};
 
-typedef vf load_weight(const uint8_t *p);
-
-INLINE void float_tile(load_weight *load, size_t bytes, const uint8_t *w, size_t stride,
-                       size_t n_cols, const float *x, int nt, int ng, float *y, size_t ldy)
+/* Columns of the next record. One row of x has nothing between its records. */
+INLINE size_t record_cols(size_t left, size_t most, int nt)
 {
-    for (int sub = 0; sub < GROUP_ROWS / LANES; sub++) {
-        const uint8_t *at = w + (size_t)sub * LANES * bytes;
-        const float *xk = x;
-        vf acc[4 * FLOAT_TILE];
-        UNROLL for (int i = 0; i < ng * nt; i++) acc[i] = vf_set(0.0f);
-        for (size_t k = 0; k < n_cols; k++, at += GROUP_ROWS * bytes, xk += nt) {
-            vf row[4];
-            UNROLL for (int g = 0; g < ng; g++) row[g] = load(at + (size_t)g * stride);
-            UNROLL for (int t = 0; t < nt; t++)
-            {
-                vf value = vf_dup(xk + t);
-                UNROLL for (int g = 0; g < ng; g++) acc[g * nt + t] =
-                    vf_fma(row[g], value, acc[g * nt + t]);
-            }
-        }
-        UNROLL for (int g = 0; g < ng; g++)
-        {
-            UNROLL for (int t = 0; t < nt; t++)
-                vf_store(y + (size_t)t * ldy + g * GROUP_ROWS + sub * LANES, acc[g * nt + t]);
-        }
+    return nt == 1 || left < most ? left : most;
+}
+
+INLINE void load_sums(vf *acc, const struct float_part *p, int nt, int ng, int sub)
+{
+    UNROLL for (int g = 0; g < ng; g++)
+    {
+        UNROLL for (int t = 0; t < nt; t++) acc[g * nt + t] =
+            p->begins ? vf_set(0.0f)
+                      : vf_load(p->y + (size_t)t * p->ldy + g * GROUP_ROWS + sub * LANES);
     }
 }
 
+INLINE void store_sums(const vf *acc, const struct float_part *p, int nt, int ng, int sub)
+{
+    UNROLL for (int g = 0; g < ng; g++)
+    {
+        UNROLL for (int t = 0; t < nt; t++)
+            vf_store(p->y + (size_t)t * p->ldy + g * GROUP_ROWS + sub * LANES, acc[g * nt + t]);
+    }
+}
+
+/* ng groups, nt rows of x. */
+INLINE void float_tile(load_weight *load, size_t bytes, const struct float_part *p, int nt, int ng)
+{
+    for (int sub = 0; sub < GROUP_ROWS / LANES; sub++) {
+        const uint8_t *at = p->w + (size_t)sub * LANES * bytes;
+        const float *record = p->x;
+        size_t n;
+        vf acc[4 * FLOAT_TILE];
+        load_sums(acc, p, nt, ng, sub);
+        for (size_t k = 0; k < p->n_cols; k += n, record += nt * FLOAT_COLS) {
+            n = record_cols(p->n_cols - k, FLOAT_COLS, nt);
+            for (const float *xk = record; xk < record + n; xk++, at += GROUP_ROWS * bytes) {
+                vf row[4];
+                UNROLL for (int g = 0; g < ng; g++) row[g] = load(at + (size_t)g * p->stride);
+                UNROLL for (int t = 0; t < nt; t++)
+                {
+                    vf value = vf_dup(xk + t * FLOAT_COLS);
+                    UNROLL for (int g = 0; g < ng; g++) acc[g * nt + t] =
+                        vf_fma(row[g], value, acc[g * nt + t]);
+                }
+            }
+        }
+        store_sums(acc, p, nt, ng, sub);
+    }
+}
+
+/* Weights in pairs of columns, multiplied as floats. */
+INLINE void tile_bf16_dot(const struct float_part *p, int nt, int ng)
+{
+    for (int sub = 0; sub < GROUP_ROWS / LANES; sub++) {
+        const uint8_t *at = p->w + (size_t)sub * LANES * 4;
+        const float *record = p->x;
+        size_t n;
+        vf acc[4 * FLOAT_TILE];
+        load_sums(acc, p, nt, ng, sub);
+        for (size_t k = 0; k < p->n_cols; k += n, record += nt * FLOAT_COLS) {
+            n = record_cols(p->n_cols - k, FLOAT_COLS, nt);
+            for (const float *xk = record; xk < record + n; xk += 2, at += GROUP_ROWS * 4) {
+                UNROLL for (int g = 0; g < ng; g++)
+                {
+                    vi pair = vi_load(at + (size_t)g * p->stride);
+                    vf first = vf_of_bits(vi_shl(pair, 16));
+                    vf second = vf_of_bits(vi_shl(vi_sar(pair, 16), 16));
+                    UNROLL for (int t = 0; t < nt; t++)
+                    {
+                        vf *sum = &acc[g * nt + t];
+                        *sum = vf_fma(first, vf_dup(xk + t * FLOAT_COLS), *sum);
+                        *sum = vf_fma(second, vf_dup(xk + t * FLOAT_COLS + 1), *sum);
+                    }
+                }
+            }
+        }
+        store_sums(acc, p, nt, ng, sub);
+    }
+}
+
+INLINE void tile_f32(const struct float_part *p, int nt, int ng)
+{
+    float_tile(weight_f32, 4, p, nt, ng);
+}
+
+INLINE void tile_f16(const struct float_part *p, int nt, int ng)
+{
+    float_tile(weight_f16, 2, p, nt, ng);
+}
+
+INLINE void tile_bf16(const struct float_part *p, int nt, int ng)
+{
+    float_tile(weight_bf16, 2, p, nt, ng);
+}
+
+/* ---------------------------------------------------------------- whole groups */
+
+#define FLOAT_CASE(tile, count, groups)                                                            \
+    case count:                                                                                    \
+        for (; n_groups >= (groups); n_groups -= (groups)) {                                       \
+            tile(&p, count, groups);                                                               \
+            p.w += (groups)*p.stride;                                                              \
+            p.y += (groups)*GROUP_ROWS;                                                            \
+        }                                                                                          \
+        for (; n_groups > 0; n_groups--, p.w += p.stride, p.y += GROUP_ROWS)                       \
+            tile(&p, count, 1);                                                                    \
+        break;
+
 #if FLOAT_TILE == 12
-#define FLOAT_LARGE(load, bytes) FLOAT_CASE(load, bytes, 12, 2) FLOAT_CASE(load, bytes, 8, 2)
+#define FLOAT_LARGE(tile) FLOAT_CASE(tile, 12, 2) FLOAT_CASE(tile, 8, 2)
 #elif FLOAT_TILE == 6
-#define FLOAT_LARGE(load, bytes) FLOAT_CASE(load, bytes, 6, 2)
+#define FLOAT_LARGE(tile) FLOAT_CASE(tile, 6, 2)
 #else
-#define FLOAT_LARGE(load, bytes)
+#define FLOAT_LARGE(tile)
 #endif
 
-#define FLOAT_PANEL(name, load, bytes)                                                             \
-    static __attribute__((noinline)) void tiles_##name(const uint8_t *w, size_t n_groups,          \
-                                                       size_t n_cols, const float *x, size_t nt,   \
-                                                       float *y, size_t ldy)                       \
+/* With several tiles of rows, so many columns at a time that the weights that the tiles share stay
+ * in the cache; few rows keep to one straight stream. */
+enum { SHARED_COLS = 2048 };
+
+/* bytes: of a weight; packed: columns of x in a float; target: attributes of the function that the
+ * tiles are compiled into. */
+#define FLOAT_PANEL(name, bytes, packed, target)                                                   \
+    static target __attribute__((noinline)) void tiles_##name(struct float_part p,                 \
+                                                              size_t n_groups, size_t nt)          \
     {                                                                                              \
-        size_t stride = GROUP_ROWS * (bytes)*n_cols;                                               \
         switch (nt) {                                                                              \
-            FLOAT_LARGE(load, bytes)                                                               \
-            FLOAT_CASE(load, bytes, 4, 2)                                                          \
-            FLOAT_CASE(load, bytes, 3, 2)                                                          \
-            FLOAT_CASE(load, bytes, 2, 4)                                                          \
+            FLOAT_LARGE(tile_##name)                                                               \
+            FLOAT_CASE(tile_##name, 4, 2)                                                          \
+            FLOAT_CASE(tile_##name, 3, 2)                                                          \
+            FLOAT_CASE(tile_##name, 2, 4)                                                          \
         default:                                                                                   \
-            FLOAT_CASE(load, bytes, 1, 4)                                                          \
+            FLOAT_CASE(tile_##name, 1, 4)                                                          \
         }                                                                                          \
     }                                                                                              \
     static void panel_##name(const uint8_t *weights, size_t n_groups, size_t n_cols,               \
                              const void *acts, size_t n, float *y, size_t ldy)                     \
     {                                                                                              \
-        const float *x = acts;                                                                     \
-        size_t nt;                                                                                 \
-        for (size_t r = 0; r < n; r += nt) {                                                       \
-            nt = tile_rows(n - r, FLOAT_TILE);                                                     \
-            tiles_##name(weights, n_groups, n_cols, x + r * n_cols, nt, y + r * ldy, ldy);         \
-        }                                                                                          \
+        size_t stride = GROUP_ROWS * (bytes)*n_cols, nt, most = n_cols;                            \
+        if (n > FLOAT_TILE && most > SHARED_COLS)                                                  \
+            most = SHARED_COLS;                                                                    \
+        for (size_t k = 0; k < n_cols; k += most)                                                  \
+            for (size_t r = 0; r < n; r += nt) {                                                   \
+                nt = tile_rows(n - r, FLOAT_TILE);                                                 \
+                struct float_part part = {.w = weights + k * GROUP_ROWS * (bytes),                 \
+                                          .stride = stride,                                        \
+                                          .n_cols = n_cols - k < most ? n_cols - k : most,         \
+                                          .x = (const float *)acts + r * float_row(n_cols) +       \
+                                               k * nt / (packed),                                  \
+                                          .y = y + r * ldy,                                        \
+                                          .ldy = ldy,                                              \
+                                          .begins = k == 0};                                       \
+                tiles_##name(part, n_groups, nt);                                                  \
+            }                                                                                      \
     }
 
-FLOAT_PANEL(f32, weight_f32, 4)
-FLOAT_PANEL(f16, weight_f16, 2)
-FLOAT_PANEL(bf16, weight_bf16, 2)
+FLOAT_PANEL(f32, 4, 1, )
+FLOAT_PANEL(f16, 2, 1, )
+FLOAT_PANEL(bf16, 2, 1, )
+FLOAT_PANEL(bf16_dot, 2, 1, )
+
+/* ---------------------------------------------------------------- rows of x */
+
+static void copy_records(const float *x, size_t ldx, size_t nt, size_t n_cols, float *out)
+{
+    for (size_t k = 0; k < n_cols; k += FLOAT_COLS)
+        for (size_t t = 0; t < nt; t++, out += FLOAT_COLS) {
+            size_t left = n_cols - k;
+            if (left >= FLOAT_COLS)
+                memcpy(out, x + t * ldx + k, FLOAT_BYTES);
+            else
+                memcpy(out, x + t * ldx + k, left * sizeof *out);
+        }
+}
+
+static void round_records(const float *x, size_t ldx, size_t nt, size_t n_cols, float *out)
+{
+    for (size_t k = 0; k < n_cols; k += FLOAT_COLS)
+        for (size_t t = 0; t < nt; t++, out += FLOAT_COLS)
+            for (size_t i = 0; i < FLOAT_COLS && k + i < n_cols; i++)
+                out[i] = bfloat_to_float(bfloat_of(x[t * ldx + k + i]));
+}

@@ -21,7 +21,7 @@ static const struct tensor_type_info types[TENSOR_TYPE_LIMIT] = {
     TYPE(I32, 1, 4, false),       TYPE(I64, 1, 8, false),       TYPE(F64, 1, 8, false),
     TYPE(IQ1_M, 256, 56, true),   TYPE(BF16, 1, 2, true),       TYPE(TQ1_0, 256, 54, true),
     TYPE(TQ2_0, 256, 66, true),   TYPE(MXFP4, 32, 17, true),    TYPE(NVFP4, 64, 36, true),
-    TYPE(Q1_0, 128, 18, true),    TYPE(Q2_0, 64, 18, true),
+    TYPE(Q1_0, 128, 18, true),    TYPE(Q2_0, 64, 18, true),     TYPE(BF16_DOT, 2, 4, true),
 };
 
 const struct tensor_type_info *tensor_type_info(uint32_t type)

@@ -255,7 +255,7 @@ enum status model_convert(const struct model *model, const struct model_convert 
     if (model_part_count(what->path, &part) > 1)
         return fault_set(fault, STATUS_INVALID,
                          "%s is a name for one file of several; skein writes one file", what->path);
-    if (!what->type || !tensor_type_parse(what->type, &c.type))
+    if (!what->type || !tensor_type_parse(what->type, &c.type) || c.type == TENSOR_BF16_DOT)
         return type_fault(what->type ? what->type : "", fault);
     status = check_tensors(&c, &max_cols);
     if (status)

@@ -5,8 +5,9 @@
  * what its converted file does. Matrices are turned; small tables that decide much (norms, routers,
  * positions, convolutions) stay, as other programs leave them and expect. Rows that are no whole
  * blocks get the next type whose blocks fit. Nothing ever grows, since that would add bytes and no
- * information: a tensor that has as few bytes already keeps its type. The one exception is F32, by
- * which a user asks for plain numbers.
+ * information: a tensor that has as few bytes already keeps its type. There are two exceptions:
+ * F32, by which a user asks for plain numbers, and BF16_DOT, which F16 and BF16 become in as many
+ * bytes for the sake of its products.
  *
  * Nothing here fails. */
 #include "engine/model/quantize.h"
@@ -62,6 +63,8 @@ enum tensor_type quantized_type(const struct gguf_tensor *tensor, enum tensor_ty
         return own;
     while (tensor->dims[0] % tensor_type_info((uint32_t)type)->block_values)
         type = shorter_blocks(type);
+    if (type == TENSOR_BF16_DOT && (own == TENSOR_F16 || own == TENSOR_BF16))
+        return type;
     return type == TENSOR_F32 || type_bytes(type, tensor->n_values) < tensor->n_bytes ? type : own;
 }
 
@@ -128,12 +131,14 @@ void costs_count(const struct model *model, const struct model_form *form, struc
     }
 }
 
-const char *quantized_names(bool with_f32, char *out, size_t out_size)
+const char *quantized_names(bool in_file, char *out, size_t out_size)
 {
     size_t len = 0;
 
     out[0] = '\0';
-    for (uint32_t t = with_f32 ? TENSOR_F32 : TENSOR_F32 + 1; t < TENSOR_TYPE_LIMIT; t++) {
+    for (uint32_t t = 0; t < TENSOR_TYPE_LIMIT; t++) {
+        if (t == (uint32_t)(in_file ? TENSOR_BF16_DOT : TENSOR_F32))
+            continue;
         if (tensor_encodes((enum tensor_type)t) && len < out_size)
             len += (size_t)snprintf(out + len, out_size - len, "%s%s", len ? ", " : "",
                                     tensor_type_info(t)->name);

@@ -96,15 +96,19 @@ static void count_test(const struct bench *b, const struct model_costs *costs,
 
 static void choose_peak(struct bench *b)
 {
-    const char *types = b->info->types;
-    bool floats = types[0] == 'F' || types[0] == 'B';
+    const char *quantize = weight_type_name(b->plan.form.quantize);
+    const char *type = quantize ? quantize : b->info->types;
+    bool floats = type[0] == 'F' || type[0] == 'B' || b->plan.engine != ENGINE_NATIVE;
 
-    if (b->plan.form.quantize)
-        floats = b->plan.form.quantize <= 1;
-    if (b->plan.engine != ENGINE_NATIVE)
-        floats = true;
-    b->peak_name = floats || b->peak.int8_per_second <= 0 ? "f32" : "int8";
-    b->peak_ops = b->peak_name[0] == 'f' ? b->peak.f32_per_second : b->peak.int8_per_second;
+    b->peak_name = "f32";
+    b->peak_ops = b->peak.f32_per_second;
+    if (floats && strcmp(type, "BF16_DOT") == 0 && b->peak.bf16_per_second > 0) {
+        b->peak_name = "bf16";
+        b->peak_ops = b->peak.bf16_per_second;
+    } else if (!floats && b->peak.int8_per_second > 0) {
+        b->peak_name = "int8";
+        b->peak_ops = b->peak.int8_per_second;
+    }
 }
 
 static enum status list_tests(struct bench *b, const struct model *model)

@@ -37,7 +37,7 @@ extern const char *const choice_objectives[]; /* in the order of enum plan_objec
                "Keys and values as f32, f16 or q8_0 in the models that this node heads",           \
                .fallback = "f32"),                                                                 \
         OPTION("quantize", OPTION_TEXT, offsetof(type, field.quantize), "TYPE",                    \
-               "Turn weights into this type on load, such as Q8_0 or Q4_0"),                       \
+               "Turn weights into this type on load, such as Q8_0, Q4_0 or BF16_DOT"),             \
         OPTION("lock", OPTION_FLAG, offsetof(type, field.lock), NULL,                              \
                "Keep weights, keys and values from being swapped out"),                            \
         OPTION("mapped", OPTION_FLAG, offsetof(type, field.mapped), NULL,                          \

@@ -11,7 +11,7 @@ or their folder, with flags for the one and for the other: "ik=/opt/ik/bin -rtr 
 once, one after the other, in an order that turns with each round, so that what disturbs the box meets
 all of them; ratios are taken within a round, against the best peer of that round, and their median,
 least and most are printed. "of limit" is what skein bench says: the share of memory bandwidth or of
-arithmetic, measured in the same minute.
+arithmetic, measured in the same minute; "limit" is the ratio that all of it would have.
 
 --load tells how long a cold and a warm file takes, and what memory it takes, instead.
 """
@@ -186,7 +186,7 @@ def compare(options, shape, kind, threads):
             rates[program.name] = program.measure(path, threads)
         rounds.append(rates)
     rows = [["case", "skein", "of limit", *(peer.name for peer in peers)]
-            + (["ratio to the best"] if peers else [])]
+            + (["ratio to the best", "limit"] if peers else [])]
     records = []
     for case in options.cases:
         ours = [rates["skein"][case] for rates in rounds]
@@ -203,6 +203,7 @@ def compare(options, shape, kind, threads):
             record["ratios"] = [rates["skein"][case] / max(rates[p.name].get(case, 0) or 1e-9
                                                            for p in peers) for rates in rounds]
             row.append(spread(record["ratios"]))
+            row.append(f"{statistics.median(r / share for r, (share, _) in zip(record['ratios'], shares)):.2f}")
         rows.append(row)
         records.append(record)
     print(f"\n{shape} {kind}, {threads} thread{'' if threads == 1 else 's'}, KV {options.kv}, "

@@ -284,12 +284,14 @@ def type_rows(root):
 
     decoded = listed("tests/kernels/test_quant_ref.c", "static enum tensor_type types[]")
     multiplied = listed("tests/kernels/test_matmul.c", "} kinds[] = {")
-    panels = set(re.findall(r"\[TENSOR_(\w+)\] = panel_",
+    panels = set(re.findall(r"\[TENSOR_(\w+)\] = (?:panel_|bf16_panel)",
                             text_of(root, "engine/kernels/tmpl_table.h")))
     written = listed("engine/kernels/encode.c", "encoders[TENSOR_TYPE_LIMIT] = {")
     for name, values in re.findall(r"TYPE\((\w+), (\d+), \d+, true\)",
                                    text_of(root, "engine/kernels/types.c")):
-        kernel = ("float" if values == "1" else "int8") if name in panels else "decoded rows"
+        kernel = {"1": "float", "2": "bfloat16"}.get(values, "int8")
+        if name not in panels:
+            kernel = "decoded rows"
         yield "| {} | {} | {} | {} | {} |".format(
             name, "yes" if name in decoded else "NO", kernel,
             "yes" if name in multiplied else "no", "yes" if name in written else "")

@@ -154,14 +154,16 @@ static void check_greedy(struct stages *stages, const struct reference *ref, dou
     free(logits);
 }
 
-static void check_split(const struct model *model, uint32_t n_stages, bool mapped,
+static void check_split(const struct model *model, uint32_t n_stages, struct model_form form,
                         const struct reference *ref, float *whole)
 {
+    bool rounded = form.quantize != 0, has_experts = model_info(model)->n_experts > 0;
+    double limit = !rounded ? limit_of(model) : has_experts ? 5e-2 : 1e-3;
     struct stages_config config = {.engine = engine,
                                    .n_stages = n_stages,
                                    .n_threads = n_stages == 2 ? 2 : 1,
                                    .n_ctx_tokens = 256,
-                                   .form = {.mapped = mapped}};
+                                   .form = form};
     size_t n = (size_t)ref->n_tokens * model_info(model)->n_vocab;
     float *logits = malloc(n * sizeof(float));
     struct stages stages;
@@ -177,16 +179,29 @@ static void check_split(const struct model *model, uint32_t n_stages, bool mappe
     error = nmse(logits, ref->logits, n, &spread);
     if (n_stages == 1)
         print_message("           nmse %.1e\n", error);
-    if (!(error < limit_of(model)))
-        fail_msg("%u stages: nmse %g, limit %g", n_stages, error, limit_of(model));
+    if (!(error < limit))
+        fail_msg("%u stages: nmse %g, limit %g", n_stages, error, limit);
     if (n_stages == 1)
         memcpy(whole, logits, n * sizeof(float));
     else if (engine == ENGINE_NATIVE)
         assert_memory_equal(logits, whole, n * sizeof(float));
     if (!ONLY_THREADS || config.n_threads > 1)
-        check_greedy(&stages, ref, error, spread);
+        if (!rounded || !has_experts)
+            check_greedy(&stages, ref, error, spread);
     stages_close(&stages);
     free(logits);
+}
+
+/* Float weights as bfloat16, with activations rounded to it: the data's limit is 5e-4 for the
+ * activations alone. In random models of experts a rounding may make a router choose others, so
+ * there only splits are compared; the products themselves are in test_matmul. */
+static void check_rounded(const struct model *model, const struct reference *ref, float *whole)
+{
+    struct model_form form;
+
+    assert_int_equal(model_form_parse(NULL, "bf16_dot", &form, NULL), STATUS_OK);
+    for (uint32_t n = 1; n <= 2 && n <= model_info(model)->n_layers; n++)
+        check_split(model, n, form, ref, whole);
 }
 
 static void test_case(void **state)
@@ -205,11 +220,13 @@ static void test_case(void **state)
     read_reference(name, model_info(model)->n_vocab, &ref);
     whole = malloc((size_t)ref.n_tokens * model_info(model)->n_vocab * sizeof(float));
     for (uint32_t n = 1; n <= MAX_STAGES && n <= model_info(model)->n_layers; n++)
-        check_split(model, n, false, &ref, whole);
+        check_split(model, n, (struct model_form){0}, &ref, whole);
     /* Weights in their file give the same for every type and instruction set (test_matmul), so here
      * one instruction set is enough for what the architectures do with them. */
     if (!getenv("SKEIN_ISA") && model_info(model)->n_layers > 1)
-        check_split(model, 2, true, &ref, whole);
+        check_split(model, 2, (struct model_form){.mapped = true}, &ref, whole);
+    if (engine == ENGINE_NATIVE && limit_of(model) == 1e-8)
+        check_rounded(model, &ref, whole);
     free(whole);
     free(ref.logits);
     model_free(&model);

@@ -95,7 +95,7 @@ static void test_same_bits(void **state)
     assert_int_equal(rename(in_folder("made.gguf", path), in_folder("plain.gguf", kept)), 0);
     plain = model_at(kept);
     for (uint32_t t = 1; t < TENSOR_TYPE_LIMIT; t++) {
-        if (!tensor_encodes((enum tensor_type)t))
+        if (!tensor_encodes((enum tensor_type)t) || t == TENSOR_BF16_DOT) /* in no file */
             continue;
         if (!EVERY_TYPE && t != TENSOR_F16 && t != TENSOR_Q4_0 && t != TENSOR_Q4_K)
             continue;
@@ -212,15 +212,21 @@ static void test_refusals(void **state)
     struct fault fault = {0};
     struct stages_config config = {.n_stages = 1, .n_ctx_tokens = 32, .form.quantize = 4711};
     struct stages stages;
+    char path[256];
+    struct model_convert what = {.path = in_folder("made.gguf", path), .type = "BF16_DOT"};
 
     (void)state;
     assert_int_equal(model_form_parse(NULL, "Q9_9", &form, &fault), STATUS_INVALID);
     assert_non_null(strstr(fault.text, "Q9_9"));
     assert_non_null(strstr(fault.text, "Q4_0"));
     assert_null(strstr(fault.text, "F32"));
+    assert_non_null(strstr(fault.text, "BF16_DOT"));
     assert_int_equal(model_form_parse(NULL, "F32", &form, &fault), STATUS_INVALID);
     assert_int_equal(stages_open(demo, &config, &stages, &fault), STATUS_INVALID);
     assert_non_null(strstr(fault.text, "4711"));
+    assert_int_equal(model_convert(demo, &what, &fault), STATUS_INVALID);
+    assert_non_null(strstr(fault.text, "writes F32"));
+    assert_null(strstr(strstr(fault.text, "writes"), "BF16_DOT"));
     model_free(&demo);
 }
 

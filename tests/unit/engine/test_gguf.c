@@ -245,6 +245,7 @@ static void test_bad_tensors(void **state)
         {TENSOR_F32, 1, {UINT64_MAX}, 0, STATUS_LIMIT, "overflows"},
         {TENSOR_Q4_0, 1, {33}, 0, STATUS_FORMAT, "no multiple of 32"},
         {TENSOR_Q4_K, 2, {128, 2}, 0, STATUS_FORMAT, "no multiple of 256"},
+        {TENSOR_BF16_DOT, 1, {64}, 0, STATUS_FORMAT, "no file can have"},
         {TENSOR_F32, 1, {8}, 8, STATUS_FORMAT, "unaligned"},
         {TENSOR_F32, 1, {8}, 64, STATUS_TRUNCATED, "beyond the file"},
         {TENSOR_F32, 1, {8}, UINT64_MAX - 31, STATUS_TRUNCATED, "beyond the file"},
