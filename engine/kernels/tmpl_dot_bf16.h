@@ -31,7 +31,7 @@ INLINE void tile_bf16_pairs(const struct float_part *p, int nt, int ng)
     const uint16_t *record = (const void *)p->x;
     size_t n;
     vf acc[4 * FLOAT_TILE];
-    load_sums(acc, p, nt, ng, 0);
+    UNROLL for (int i = 0; i < ng * nt; i++) acc[i] = vf_set(0.0f);
     for (size_t k = 0; k < p->n_cols; k += n, record += nt * PAIR_COLS) {
         n = record_cols(p->n_cols - k, PAIR_COLS, nt);
         for (const uint16_t *xk = record; xk < record + n; xk += 2, at += GROUP_ROWS * 4) {
@@ -47,7 +47,7 @@ INLINE void tile_bf16_pairs(const struct float_part *p, int nt, int ng)
     store_sums(acc, p, nt, ng, 0);
 }
 
-FLOAT_PANEL(bf16_pairs, 2, 2, HAS_BF16)
+FLOAT_PANEL(bf16_pairs, 2, HAS_BF16)
 
 static HAS_BF16 void pair_records(const float *x, size_t ldx, size_t nt, size_t n_cols, float *out)
 {

@@ -33,23 +33,12 @@ struct float_part {
     const float *x; /* records */
     float *y;
     size_t ldy;
-    bool begins; /* sums begin at 0, not where the columns before have left them in y */
 };
 
 /* Columns of the next record. One row of x has nothing between its records. */
 INLINE size_t record_cols(size_t left, size_t most, int nt)
 {
     return nt == 1 || left < most ? left : most;
-}
-
-INLINE void load_sums(vf *acc, const struct float_part *p, int nt, int ng, int sub)
-{
-    UNROLL for (int g = 0; g < ng; g++)
-    {
-        UNROLL for (int t = 0; t < nt; t++) acc[g * nt + t] =
-            p->begins ? vf_set(0.0f)
-                      : vf_load(p->y + (size_t)t * p->ldy + g * GROUP_ROWS + sub * LANES);
-    }
 }
 
 INLINE void store_sums(const vf *acc, const struct float_part *p, int nt, int ng, int sub)
@@ -69,7 +58,7 @@ INLINE void float_tile(load_weight *load, size_t bytes, const struct float_part 
         const float *record = p->x;
         size_t n;
         vf acc[4 * FLOAT_TILE];
-        load_sums(acc, p, nt, ng, sub);
+        UNROLL for (int i = 0; i < ng * nt; i++) acc[i] = vf_set(0.0f);
         for (size_t k = 0; k < p->n_cols; k += n, record += nt * FLOAT_COLS) {
             n = record_cols(p->n_cols - k, FLOAT_COLS, nt);
             for (const float *xk = record; xk < record + n; xk++, at += GROUP_ROWS * bytes) {
@@ -95,7 +84,7 @@ INLINE void tile_bf16_dot(const struct float_part *p, int nt, int ng)
         const float *record = p->x;
         size_t n;
         vf acc[4 * FLOAT_TILE];
-        load_sums(acc, p, nt, ng, sub);
+        UNROLL for (int i = 0; i < ng * nt; i++) acc[i] = vf_set(0.0f);
         for (size_t k = 0; k < p->n_cols; k += n, record += nt * FLOAT_COLS) {
             n = record_cols(p->n_cols - k, FLOAT_COLS, nt);
             for (const float *xk = record; xk < record + n; xk += 2, at += GROUP_ROWS * 4) {
@@ -153,13 +142,8 @@ INLINE void tile_bf16(const struct float_part *p, int nt, int ng)
 #define FLOAT_LARGE(tile)
 #endif
 
-/* With several tiles of rows, so many columns at a time that the weights that the tiles share stay
- * in the cache; few rows keep to one straight stream. */
-enum { SHARED_COLS = 2048 };
-
-/* bytes: of a weight; packed: columns of x in a float; target: attributes of the function that the
- * tiles are compiled into. */
-#define FLOAT_PANEL(name, bytes, packed, target)                                                   \
+/* bytes: of a weight; target: attributes of the function that the tiles are compiled into. */
+#define FLOAT_PANEL(name, bytes, target)                                                           \
     static target __attribute__((noinline)) void tiles_##name(struct float_part p,                 \
                                                               size_t n_groups, size_t nt)          \
     {                                                                                              \
@@ -175,28 +159,19 @@ enum { SHARED_COLS = 2048 };
     static void panel_##name(const uint8_t *weights, size_t n_groups, size_t n_cols,               \
                              const void *acts, size_t n, float *y, size_t ldy)                     \
     {                                                                                              \
-        size_t stride = GROUP_ROWS * (bytes)*n_cols, nt, most = n_cols;                            \
-        if (n > FLOAT_TILE && most > SHARED_COLS)                                                  \
-            most = SHARED_COLS;                                                                    \
-        for (size_t k = 0; k < n_cols; k += most)                                                  \
-            for (size_t r = 0; r < n; r += nt) {                                                   \
-                nt = tile_rows(n - r, FLOAT_TILE);                                                 \
-                struct float_part part = {.w = weights + k * GROUP_ROWS * (bytes),                 \
-                                          .stride = stride,                                        \
-                                          .n_cols = n_cols - k < most ? n_cols - k : most,         \
-                                          .x = (const float *)acts + r * float_row(n_cols) +       \
-                                               k * nt / (packed),                                  \
-                                          .y = y + r * ldy,                                        \
-                                          .ldy = ldy,                                              \
-                                          .begins = k == 0};                                       \
-                tiles_##name(part, n_groups, nt);                                                  \
-            }                                                                                      \
+        struct float_part part = {weights, GROUP_ROWS * (bytes)*n_cols, n_cols, acts, y, ldy};     \
+        for (size_t r = 0, nt; r < n; r += nt) {                                                   \
+            nt = tile_rows(n - r, FLOAT_TILE);                                                     \
+            tiles_##name(part, n_groups, nt);                                                      \
+            part.x += nt * float_row(n_cols);                                                      \
+            part.y += nt * ldy;                                                                    \
+        }                                                                                          \
     }
 
-FLOAT_PANEL(f32, 4, 1, )
-FLOAT_PANEL(f16, 2, 1, )
-FLOAT_PANEL(bf16, 2, 1, )
-FLOAT_PANEL(bf16_dot, 2, 1, )
+FLOAT_PANEL(f32, 4, )
+FLOAT_PANEL(f16, 2, )
+FLOAT_PANEL(bf16, 2, )
+FLOAT_PANEL(bf16_dot, 2, )
 
 /* ---------------------------------------------------------------- rows of x */
 

@@ -2,8 +2,8 @@
 """skein's speed on models of random weights, beside the limits of the box and beside other programs.
 
     bench_model.py --build DIR [--shape S,…] [--type T,…] [--threads N,…] [--prompt N,…]
-                   [--context N,…] [--batch N,…] [--generate N] [--kv TYPE] [--pairs N] [--peer PEER]…
-                   [--load] [--models DIR] [--json FILE]
+                   [--context N,…] [--batch N,…] [--generate N] [--kv TYPE] [--quantize TYPE] [--pairs N]
+                   [--peer PEER]… [--load] [--models DIR] [--json FILE]
 
 Shapes are 0.6b, 1b, 8b, 30b-a3b, tiny; types are those of make_gguf. A model is written once, into
 --models. PEER is [NAME=]PATH[ FLAGS][ : FLAGS], PATH a llama-bench with a llama-batched-bench beside it,
@@ -13,7 +13,8 @@ all of them; ratios are taken within a round, against the best peer of that roun
 least and most are printed. "of limit" is what skein bench says: the share of memory bandwidth or of
 arithmetic, measured in the same minute; "limit" is the ratio that all of it would have.
 
---load tells how long a cold and a warm file takes, and what memory it takes, instead.
+--quantize is skein's own; peers run the file as it is. --load tells how long a cold and a warm file
+takes, and what memory it takes, instead.
 """
 import argparse
 import json
@@ -79,6 +80,8 @@ class Skein:
                    "--prompt", ",".join(map(str, o.prompt or [32])),
                    "--context", ",".join(map(str, o.context)),
                    "--batch", ",".join(map(str, o.batch))]
+        if o.quantize:
+            command += ["--quantize", o.quantize]
         rates = {}
         for test in json.loads(run(command))["tests"]:
             prefill = test["test"] == "prefill"
@@ -206,7 +209,7 @@ def compare(options, shape, kind, threads):
             row.append(f"{statistics.median(r / share for r, (share, _) in zip(record['ratios'], shares)):.2f}")
         rows.append(row)
         records.append(record)
-    print(f"\n{shape} {kind}, {threads} thread{'' if threads == 1 else 's'}, KV {options.kv}, "
+    print(f"\n{shape} {kind}{' as ' + options.quantize if options.quantize else ''}, {threads} thread{'' if threads == 1 else 's'}, KV {options.kv}, "
           f"{options.pairs} rounds, tokens/s")
     table(rows)
     return records
@@ -281,6 +284,7 @@ def main():
     parser.add_argument("--batch", type=numbers, default=[1])
     parser.add_argument("--generate", type=int, default=32)
     parser.add_argument("--kv", default="f16", choices=["f32", "f16", "q8_0"])
+    parser.add_argument("--quantize")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--peer", action="append", default=[])
     parser.add_argument("--load", action="store_true")
