@@ -116,8 +116,7 @@ enum status compute_reserve(struct compute *c, size_t max_rows, size_t max_cols)
 
 static void note_weight(struct compute *c, const struct weight *w)
 {
-    bool quantised = !type_is_float(w->matrix.type) && w->matrix.type != TENSOR_BF16_DOT;
-    size_t *cols = quantised ? &c->quant_cols : &c->float_cols;
+    size_t *cols = type_is_quantised(w->matrix.type) ? &c->quant_cols : &c->float_cols;
     if (w->matrix.n_cols > *cols)
         *cols = w->matrix.n_cols;
     c->uses_panels |= w->packed == NULL;
@@ -340,7 +339,7 @@ static void prepare_pieces(void *ctx, size_t begin, size_t end, uint32_t thread)
 
 static const void *acts_of(const struct job *job, enum tensor_type type, size_t row)
 {
-    if (type_is_float(type) || type == TENSOR_BF16_DOT)
+    if (!type_is_quantised(type))
         return job->c->floats + row * float_row(job->n_cols);
     return job->c->quants + quant_scratch(row, job->n_cols);
 }
@@ -426,7 +425,7 @@ static size_t find_sources(struct job *job)
         enum tensor_type type = p->w->matrix.type;
         s->floats |= type_is_float(type);
         s->rounded |= type == TENSOR_BF16_DOT;
-        s->quants |= !type_is_float(type) && type != TENSOR_BF16_DOT;
+        s->quants |= type_is_quantised(type);
         assert(!s->floats || !s->rounded);
         job->source_of[i] = (uint8_t)(job->n_sources - 1);
     }

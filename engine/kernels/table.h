@@ -78,6 +78,12 @@ static inline bool type_is_float(enum tensor_type type)
     return type == TENSOR_F32 || type == TENSOR_F16 || type == TENSOR_BF16;
 }
 
+/* Multiplied with int8 activations. */
+static inline bool type_is_quantised(enum tensor_type type)
+{
+    return !type_is_float(type) && type != TENSOR_BF16_DOT;
+}
+
 /* Floats of a row of x in tiles of floats. */
 static inline size_t float_row(size_t n_cols)
 {

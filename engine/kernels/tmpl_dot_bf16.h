@@ -10,7 +10,7 @@
 enum { PAIR_COLS = 32 };
 
 /* Spreads the pair at x itself, which compilers make two instructions of. */
-INLINE vf dot_of_pair(vf acc, vi w, const uint16_t *x)
+INLINE vf dot_of_pair(vf acc, vi w, const uint8_t *x)
 {
     typedef int32_t __attribute__((aligned(1), may_alias)) word;
     __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(const word *)x));
@@ -25,26 +25,21 @@ INLINE vi pairs_of(vf a, vf b)
     return r;
 }
 
+INLINE void step_bf16_pairs(const uint8_t *w, size_t stride, const uint8_t *x, int nt, int ng,
+                            vf *acc)
+{
+    vi pair[4];
+    UNROLL for (int g = 0; g < ng; g++) pair[g] = vi_load(w + (size_t)g * stride);
+    UNROLL for (int t = 0; t < nt; t++)
+    {
+        UNROLL for (int g = 0; g < ng; g++) acc[g * nt + t] =
+            dot_of_pair(acc[g * nt + t], pair[g], x + t * FLOAT_BYTES);
+    }
+}
+
 INLINE void tile_bf16_pairs(const struct float_part *p, int nt, int ng)
 {
-    const uint8_t *at = p->w;
-    const uint16_t *record = (const void *)p->x;
-    size_t n;
-    vf acc[4 * FLOAT_TILE];
-    UNROLL for (int i = 0; i < ng * nt; i++) acc[i] = vf_set(0.0f);
-    for (size_t k = 0; k < p->n_cols; k += n, record += nt * PAIR_COLS) {
-        n = record_cols(p->n_cols - k, PAIR_COLS, nt);
-        for (const uint16_t *xk = record; xk < record + n; xk += 2, at += GROUP_ROWS * 4) {
-            vi pair[4];
-            UNROLL for (int g = 0; g < ng; g++) pair[g] = vi_load(at + (size_t)g * p->stride);
-            UNROLL for (int t = 0; t < nt; t++)
-            {
-                UNROLL for (int g = 0; g < ng; g++) acc[g * nt + t] =
-                    dot_of_pair(acc[g * nt + t], pair[g], xk + t * PAIR_COLS);
-            }
-        }
-    }
-    store_sums(acc, p, nt, ng, 0);
+    float_tile(step_bf16_pairs, 4, 4, p->n_cols / 2, p, nt, ng);
 }
 
 FLOAT_PANEL(bf16_pairs, 2, HAS_BF16)

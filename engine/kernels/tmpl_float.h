@@ -35,12 +35,6 @@ struct float_part {
     size_t ldy;
 };
 
-/* Columns of the next record. One row of x has nothing between its records. */
-INLINE size_t record_cols(size_t left, size_t most, int nt)
-{
-    return nt == 1 || left < most ? left : most;
-}
-
 INLINE void store_sums(const vf *acc, const struct float_part *p, int nt, int ng, int sub)
 {
     UNROLL for (int g = 0; g < ng; g++)
@@ -50,75 +44,78 @@ INLINE void store_sums(const vf *acc, const struct float_part *p, int nt, int ng
     }
 }
 
-/* ng groups, nt rows of x. */
-INLINE void float_tile(load_weight *load, size_t bytes, const struct float_part *p, int nt, int ng)
+/* One step of ng groups at w with nt rows of x, whose records follow each other: a column, or two.
+ */
+typedef void float_step(const uint8_t *w, size_t stride, const uint8_t *x, int nt, int ng, vf *acc);
+
+/* w_bytes, x_bytes: of a step, for one row. One row of x has nothing between its records. */
+INLINE void float_tile(float_step *step, size_t w_bytes, size_t x_bytes, size_t n_steps,
+                       const struct float_part *p, int nt, int ng)
 {
+    size_t in_record = nt == 1 ? n_steps : FLOAT_BYTES / x_bytes;
     for (int sub = 0; sub < GROUP_ROWS / LANES; sub++) {
-        const uint8_t *at = p->w + (size_t)sub * LANES * bytes;
-        const float *record = p->x;
-        size_t n;
+        const uint8_t *at = p->w + (size_t)sub * LANES * w_bytes;
+        const uint8_t *record = (const void *)p->x;
         vf acc[4 * FLOAT_TILE];
         UNROLL for (int i = 0; i < ng * nt; i++) acc[i] = vf_set(0.0f);
-        for (size_t k = 0; k < p->n_cols; k += n, record += nt * FLOAT_COLS) {
-            n = record_cols(p->n_cols - k, FLOAT_COLS, nt);
-            for (const float *xk = record; xk < record + n; xk++, at += GROUP_ROWS * bytes) {
-                vf row[4];
-                UNROLL for (int g = 0; g < ng; g++) row[g] = load(at + (size_t)g * p->stride);
-                UNROLL for (int t = 0; t < nt; t++)
-                {
-                    vf value = vf_dup(xk + t * FLOAT_COLS);
-                    UNROLL for (int g = 0; g < ng; g++) acc[g * nt + t] =
-                        vf_fma(row[g], value, acc[g * nt + t]);
-                }
-            }
+        for (size_t s = 0; s < n_steps; s += in_record, record += nt * FLOAT_BYTES) {
+            size_t n = n_steps - s < in_record ? n_steps - s : in_record;
+            const uint8_t *end = record + n * x_bytes;
+            for (const uint8_t *x = record; x < end; x += x_bytes, at += GROUP_ROWS * w_bytes)
+                step(at, p->stride, x, nt, ng, acc);
         }
         store_sums(acc, p, nt, ng, sub);
     }
 }
+
+INLINE void multiply_column(load_weight *load, const uint8_t *w, size_t stride, const uint8_t *x,
+                            int nt, int ng, vf *acc)
+{
+    vf row[4];
+    UNROLL for (int g = 0; g < ng; g++) row[g] = load(w + (size_t)g * stride);
+    UNROLL for (int t = 0; t < nt; t++)
+    {
+        vf value = vf_dup(x + t * FLOAT_BYTES);
+        UNROLL for (int g = 0; g < ng; g++) acc[g * nt + t] =
+            vf_fma(row[g], value, acc[g * nt + t]);
+    }
+}
+
+#define FLOAT_TILE_OF(name, bytes)                                                                 \
+    INLINE void step_##name(const uint8_t *w, size_t stride, const uint8_t *x, int nt, int ng,     \
+                            vf *acc)                                                               \
+    {                                                                                              \
+        multiply_column(weight_##name, w, stride, x, nt, ng, acc);                                 \
+    }                                                                                              \
+    INLINE void tile_##name(const struct float_part *p, int nt, int ng)                            \
+    {                                                                                              \
+        float_tile(step_##name, bytes, 4, p->n_cols, p, nt, ng);                                   \
+    }
+FLOAT_TILE_OF(f32, 4)
+FLOAT_TILE_OF(f16, 2)
+FLOAT_TILE_OF(bf16, 2)
 
 /* Weights in pairs of columns, multiplied as floats. */
-INLINE void tile_bf16_dot(const struct float_part *p, int nt, int ng)
+INLINE void step_bf16_dot(const uint8_t *w, size_t stride, const uint8_t *x, int nt, int ng,
+                          vf *acc)
 {
-    for (int sub = 0; sub < GROUP_ROWS / LANES; sub++) {
-        const uint8_t *at = p->w + (size_t)sub * LANES * 4;
-        const float *record = p->x;
-        size_t n;
-        vf acc[4 * FLOAT_TILE];
-        UNROLL for (int i = 0; i < ng * nt; i++) acc[i] = vf_set(0.0f);
-        for (size_t k = 0; k < p->n_cols; k += n, record += nt * FLOAT_COLS) {
-            n = record_cols(p->n_cols - k, FLOAT_COLS, nt);
-            for (const float *xk = record; xk < record + n; xk += 2, at += GROUP_ROWS * 4) {
-                UNROLL for (int g = 0; g < ng; g++)
-                {
-                    vi pair = vi_load(at + (size_t)g * p->stride);
-                    vf first = vf_of_bits(vi_shl(pair, 16));
-                    vf second = vf_of_bits(vi_shl(vi_sar(pair, 16), 16));
-                    UNROLL for (int t = 0; t < nt; t++)
-                    {
-                        vf *sum = &acc[g * nt + t];
-                        *sum = vf_fma(first, vf_dup(xk + t * FLOAT_COLS), *sum);
-                        *sum = vf_fma(second, vf_dup(xk + t * FLOAT_COLS + 1), *sum);
-                    }
-                }
-            }
+    UNROLL for (int g = 0; g < ng; g++)
+    {
+        vi pair = vi_load(w + (size_t)g * stride);
+        vf first = vf_of_bits(vi_shl(pair, 16));
+        vf second = vf_of_bits(vi_shl(vi_sar(pair, 16), 16));
+        UNROLL for (int t = 0; t < nt; t++)
+        {
+            vf *sum = &acc[g * nt + t];
+            *sum = vf_fma(first, vf_dup(x + t * FLOAT_BYTES), *sum);
+            *sum = vf_fma(second, vf_dup(x + t * FLOAT_BYTES + 4), *sum);
         }
-        store_sums(acc, p, nt, ng, sub);
     }
 }
 
-INLINE void tile_f32(const struct float_part *p, int nt, int ng)
+INLINE void tile_bf16_dot(const struct float_part *p, int nt, int ng)
 {
-    float_tile(weight_f32, 4, p, nt, ng);
-}
-
-INLINE void tile_f16(const struct float_part *p, int nt, int ng)
-{
-    float_tile(weight_f16, 2, p, nt, ng);
-}
-
-INLINE void tile_bf16(const struct float_part *p, int nt, int ng)
-{
-    float_tile(weight_bf16, 2, p, nt, ng);
+    float_tile(step_bf16_dot, 4, 8, p->n_cols / 2, p, nt, ng);
 }
 
 /* ---------------------------------------------------------------- whole groups */

@@ -7,10 +7,10 @@
 #include "engine/kernels/tmpl_attention.h"
 
 /* Two functions of BF16_DOT. */
-#define TABLE(bf16_panel, bf16_records)                                                            \
+#define TABLE(panel_dot, dot_records)                                                              \
     {                                                                                              \
         .quant_tile = QUANT_TILE, .float_tile = FLOAT_TILE, .quantize = quantize,                  \
-        .copy = copy_records, .round = bf16_records,                                               \
+        .copy = copy_records, .round = dot_records,                                                \
         .panel =                                                                                   \
             {                                                                                      \
                 [TENSOR_F32] = panel_f32,         [TENSOR_F16] = panel_f16,                        \
@@ -27,7 +27,7 @@
                 [TENSOR_IQ1_M] = panel_iq1_m,     [TENSOR_TQ1_0] = panel_tq1_0,                    \
                 [TENSOR_TQ2_0] = panel_tq2_0,     [TENSOR_NVFP4] = panel_nvfp4,                    \
                 [TENSOR_Q1_0] = panel_q1_0,       [TENSOR_Q2_0] = panel_q2_0,                      \
-                [TENSOR_BF16_DOT] = bf16_panel,                                                    \
+                [TENSOR_BF16_DOT] = panel_dot,                                                     \
             },                                                                                     \
         .ops = {                                                                                   \
             .dot = op_dot,                                                                         \

@@ -96,9 +96,14 @@ static void count_test(const struct bench *b, const struct model_costs *costs,
 
 static void choose_peak(struct bench *b)
 {
-    const char *quantize = weight_type_name(b->plan.form.quantize);
-    const char *type = quantize ? quantize : b->info->types;
-    bool floats = type[0] == 'F' || type[0] == 'B' || b->plan.engine != ENGINE_NATIVE;
+    const char *type = b->info->types, *quantize = weight_type_name(b->plan.form.quantize);
+    bool floats = type[0] == 'F' || type[0] == 'B';
+
+    if (floats && quantize) { /* quantised ones never grow into floats */
+        type = quantize;
+        floats = type[0] == 'F' || type[0] == 'B';
+    }
+    floats |= b->plan.engine != ENGINE_NATIVE;
 
     b->peak_name = "f32";
     b->peak_ops = b->peak.f32_per_second;

@@ -206,10 +206,12 @@ def compare(options, shape, kind, threads):
             record["ratios"] = [rates["skein"][case] / max(rates[p.name].get(case, 0) or 1e-9
                                                            for p in peers) for rates in rounds]
             row.append(spread(record["ratios"]))
-            row.append(f"{statistics.median(r / share for r, (share, _) in zip(record['ratios'], shares)):.2f}")
+            whole = [ratio / share for ratio, (share, _) in zip(record["ratios"], shares)]
+            row.append(f"{statistics.median(whole):.2f}")
         rows.append(row)
         records.append(record)
-    print(f"\n{shape} {kind}{' as ' + options.quantize if options.quantize else ''}, {threads} thread{'' if threads == 1 else 's'}, KV {options.kv}, "
+    form = f"{kind} as {options.quantize}" if options.quantize else kind
+    print(f"\n{shape} {form}, {threads} thread{'' if threads == 1 else 's'}, KV {options.kv}, "
           f"{options.pairs} rounds, tokens/s")
     table(rows)
     return records

@@ -150,11 +150,6 @@ static void fill_x(float *x, size_t n, enum fill fill)
                                    : 0.0f;
 }
 
-static bool with_floats(enum tensor_type type)
-{
-    return type_is_float(type) || type == TENSOR_BF16_DOT;
-}
-
 /* What the product of a weight and an activation is to be. */
 static double term_of(enum tensor_type type, float w, float x)
 {
@@ -181,7 +176,7 @@ static void check_product(const struct fixture *f, const float *x, size_t ldx, s
                 }
                 allowed += weights * most / 127.0 * 0.5;
             }
-            double limit = (with_floats(type) ? 0.0 : allowed * 1.001) + 2e-6 * size + 1e-30;
+            double limit = (!type_is_quantised(type) ? 0.0 : allowed * 1.001) + 2e-6 * size + 1e-30;
             double error = fabs(sum - (double)y[t * ldy + r]);
             if (!(error <= limit))
                 fail_msg("%s %s m=%u k=%u n=%zu: y[%zu][%zu] = %.9g, expected %.9g, limit %.3g",

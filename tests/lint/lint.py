@@ -284,7 +284,7 @@ def type_rows(root):
 
     decoded = listed("tests/kernels/test_quant_ref.c", "static enum tensor_type types[]")
     multiplied = listed("tests/kernels/test_matmul.c", "} kinds[] = {")
-    panels = set(re.findall(r"\[TENSOR_(\w+)\] = (?:panel_|bf16_panel)",
+    panels = set(re.findall(r"\[TENSOR_(\w+)\] = panel_",
                             text_of(root, "engine/kernels/tmpl_table.h")))
     written = listed("engine/kernels/encode.c", "encoders[TENSOR_TYPE_LIMIT] = {")
     for name, values in re.findall(r"TYPE\((\w+), (\d+), \d+, true\)",

@@ -179,6 +179,8 @@ static void check_split(const struct model *model, uint32_t n_stages, struct mod
     error = nmse(logits, ref->logits, n, &spread);
     if (n_stages == 1)
         print_message("           nmse %.1e\n", error);
+    if (rounded && error < 1e-6)
+        fail_msg("%u stages: nmse %g, so nothing was rounded", n_stages, error);
     if (!(error < limit))
         fail_msg("%u stages: nmse %g, limit %g", n_stages, error, limit);
     if (n_stages == 1)
